@@ -1,0 +1,11 @@
+"""Does few-shot synthetic data help a rare class? The package behind the notebooks."""
+
+from pathlib import Path
+
+__version__ = "0.1.0"
+
+ROOT = Path(__file__).resolve().parents[1]  # the clone: notebooks/, results/, store/
+
+
+class StudyError(Exception):
+    """Something the user can mend. The message is one line: what, which value, how to mend it."""

@@ -1,0 +1,99 @@
+"""One chain from an image file to pixels, the same for real and synthetic images.
+
+decode -> grey or RGB -> 8 bits -> antialiased resize to a square -> uint8 [C, S, S].
+"""
+
+import hashlib
+import json
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from . import StudyError, store
+
+
+def decode(path: Path, channels: int) -> Image.Image:
+    """Read one image as 8-bit grey (channels=1) or RGB (channels=3).
+
+    16-bit images are scaled by their full range (65535 -> 255), never by their own
+    contrast, so that two images stay comparable. Raises StudyError naming the file
+    where it is empty, truncated, not an image, or larger than PIL's bomb limit.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                image.load()
+                if image.mode.startswith("I") or image.mode == "F":
+                    wide = np.asarray(image, dtype=np.float64)
+                    top = 65535.0 if wide.max(initial=0) > 255 else 255.0
+                    image = Image.fromarray(np.clip(np.rint(wide * (255.0 / top)), 0, 255).astype(np.uint8))
+                return image.convert("L" if channels == 1 else "RGB")
+    except FileNotFoundError as error:
+        raise StudyError(f"{path}: no such image") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise StudyError(f"{path}: too many pixels ({error}); scale it down") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise StudyError(f"{path}: not a readable image ({error}); replace or remove it") from error
+
+
+def to_array(image: Image.Image, size: int) -> np.ndarray:
+    """Resize to size x size (bicubic, antialiased by PIL) and return uint8 [C, size, size]."""
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BICUBIC)
+    array = np.asarray(image)
+    return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+
+
+def read_all(paths: list[Path], size: int, channels: int, progress: bool = True) -> np.ndarray:
+    """Decode many images on all cores: uint8 [N, C, size, size] in the order of `paths`.
+
+    Raises one StudyError that counts and names the unreadable files.
+    """
+    out = np.empty((len(paths), channels, size, size), np.uint8)
+    faults = []
+
+    def read(i):
+        try:
+            out[i] = to_array(decode(paths[i], channels), size)
+        except StudyError as error:
+            faults.append(str(error))
+
+    # PIL releases the interpreter lock while it decodes and resizes, so threads use every core.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(tqdm(pool.map(read, range(len(paths))), total=len(paths), desc="decoding", unit="image", mininterval=1, disable=not progress))
+    if faults:
+        faults.sort()
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise StudyError(f"{len(faults)} of {len(paths)} images cannot be read: {'; '.join(faults[:3])}{more}")
+    return out
+
+
+def data_hash(paths: list[Path], names: list[str]) -> str:
+    """Hex SHA-256 over the images' names and contents, whatever their order or place on disk.
+
+    Hashing 100,000 files takes a while, so the result is remembered in the store
+    under each file's size and time of change.
+    """
+    order = sorted(range(len(names)), key=names.__getitem__)
+    stats = [(names[i], str(paths[i]), (s := os.stat(paths[i])).st_size, s.st_mtime_ns) for i in order]
+    memo = store.root() / "hashes" / f"{hashlib.sha256(json.dumps(stats).encode()).hexdigest()}.txt"
+    if memo.is_file() and len(text := memo.read_text()) == 64:
+        return text
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        digests = list(pool.map(store.sha256, [paths[i] for i in order]))
+    total = hashlib.sha256("".join(f"{names[i]}\0{d}\n" for i, d in zip(order, digests)).encode()).hexdigest()
+    store.write_text(memo, total)
+    return total
+
+
+def cached(paths: list[Path], names: list[str], data_hash: str, size: int, channels: int) -> np.ndarray:
+    """The decoded images, memory-mapped from the store: read-only uint8 [N, C, size, size]."""
+    params = {"data": data_hash, "names": hashlib.sha256("\n".join(names).encode()).hexdigest(), "size": size, "channels": channels}
+    folder = store.make("images", params, lambda out: np.save(out / "images.npy", read_all(paths, size, channels)))
+    return np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)

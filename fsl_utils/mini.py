@@ -1,0 +1,144 @@
+"""`mini`: a small class-conditional diffusion model for 64x64 grey images, pretrained here.
+
+A diffusers UNet2DModel works on a separable two-level Haar transform of the image
+(16 bands of 16x16, each scaled to unit variance), which on a CPU costs a twentieth of the
+same network on pixels. It predicts v (Salimans & Ho 2022) under the cosine schedule
+(Nichol & Dhariwal 2021). The condition is one embedding: the domain, none, or the rare
+class, whose row is learned with the adapter.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler, UNet2DModel
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from . import StudyError, store
+
+WEIGHTS = Path(__file__).parent / "weights" / "mini.safetensors"
+
+# Rows of the class embedding. OTHER is for a user's own folder, RARE for the adapter.
+NULL, OTHER, RARE = 0, 4, 5
+CONDITIONS = {"elpv": 1, "magnetic_tile": 2, "chestxray14": 3}
+
+IMAGE_SIZE = 64
+BANDS = 16
+
+UNET = dict(
+    sample_size=IMAGE_SIZE // 4, in_channels=BANDS, out_channels=BANDS, num_class_embeds=6,
+    block_out_channels=(96, 160), layers_per_block=1, norm_num_groups=16, attention_head_dim=32, dropout=0.1,
+    down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+)
+SCHEDULE = dict(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False)
+
+# Modules that get LoRA matrices: attention and every convolution of the residual blocks.
+LORA_TARGETS = r".*\.(to_q|to_k|to_v|to_out\.0|conv1|conv2|conv_shortcut)"
+
+
+def haar_matrix() -> torch.Tensor:
+    """Orthonormal [16, 16]: the separable two-level Haar transform of a 4x4 block (rows are bands)."""
+    r = 0.5**0.5
+    one = torch.tensor([[0.5, 0.5, 0.5, 0.5], [0.5, 0.5, -0.5, -0.5], [r, -r, 0.0, 0.0], [0.0, 0.0, r, -r]])
+    return torch.kron(one, one)
+
+
+@dataclass
+class Mini:
+    """The backbone: `denoiser` and the transform around it. `hash` names the weights it was loaded from."""
+
+    denoiser: UNet2DModel
+    scales: torch.Tensor  # [16], standard deviation of each band over the base images
+    hash: str
+    about: dict
+    name: str = "mini"
+    image_size: int = IMAGE_SIZE
+    lora_targets: str = LORA_TARGETS
+    embedding: str = "class_embedding"
+
+    @property
+    def device(self) -> torch.device:
+        return self.denoiser.device
+
+    def encode(self, images) -> torch.Tensor:
+        """uint8 [N, 1, 64, 64] -> standardised bands, float32 [N, 16, 16, 16]."""
+        pixels = torch.as_tensor(np.asarray(images), device=self.device).float().div(127.5).sub(1)
+        bands = torch.einsum("ij,njhw->nihw", haar_matrix().to(pixels), F.pixel_unshuffle(pixels, 4))
+        return bands / self.scales.to(bands)[:, None, None]
+
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        """Inverse of `encode`, rounded and clipped to uint8 [N, 1, 64, 64]."""
+        bands = latents.float() * self.scales.to(latents)[:, None, None]
+        pixels = F.pixel_shuffle(torch.einsum("ji,njhw->nihw", haar_matrix().to(bands), bands), 4)
+        return pixels.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+
+    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        """v for noisy latents [N, 16, 16, 16], timesteps [N] in 0..999, condition [N] (rows of the embedding)."""
+        return self.denoiser(latents, timesteps, class_labels=condition).sample
+
+    def loss(self, clean: torch.Tensor, condition: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Mean loss of each image [N] at random noise levels: squared error of v, bands weighted
+        by the square root of their scale (fine bands hold little energy but much of what a noisy
+        prediction spoils)."""
+        n = len(clean)
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        t = torch.randint(0, self.scheduler.config.num_train_timesteps, (n,), generator=generator).to(clean.device)
+        target = self.scheduler.get_velocity(clean, noise, t)
+        error = (self.predict(self.scheduler.add_noise(clean, noise, t), t, condition).float() - target).square()
+        weight = self.scales.to(error).sqrt()
+        return (error.mean(dim=(2, 3)) * (weight / weight.mean())).mean(dim=1)
+
+    @property
+    def scheduler(self) -> DDPMScheduler:
+        """The noise schedule that training and every solver share."""
+        return _SCHEDULER
+
+    def condition(self, domain: str) -> int:
+        """Row of the embedding for a domain's common class."""
+        return CONDITIONS.get(domain, OTHER)
+
+
+_SCHEDULER = DDPMScheduler(**SCHEDULE)
+
+
+def create(scales: torch.Tensor, seed: int) -> Mini:
+    """An untrained mini with random weights from `seed`."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        denoiser = UNet2DModel(**UNET)
+    return Mini(denoiser, scales, hash="", about={})
+
+
+def band_scales(images: np.ndarray) -> torch.Tensor:
+    """Standard deviation of each band over images, uint8 [N, 1, 64, 64] -> float32 [16]."""
+    bands = create(torch.ones(BANDS), 0).encode(images)
+    return bands.std(dim=(0, 2, 3))
+
+
+def save(model: Mini, path: Path, about: dict) -> None:
+    """Write float16 weights, the band scales and a JSON of facts to one safetensors file, whole or not at all."""
+    tensors = {k: v.detach().half().contiguous() for k, v in model.denoiser.state_dict().items()}
+    tensors["band_scales"] = model.scales.float()
+    store.write_whole(path, lambda partial: save_file(tensors, partial, metadata={"about": json.dumps(about)}))
+
+
+def load(path: Path = WEIGHTS, device: str = "cpu") -> Mini:
+    """Load the pretrained weights as float32, in eval mode. Raises StudyError where the file is missing or damaged."""
+    if not path.is_file():
+        raise StudyError(f"{path}: the weights of mini are missing; check the file out again or run python -m fsl_utils pretrain")
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {})["about"])
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}
+        model = create(tensors.pop("band_scales"), 0)
+        model.denoiser.load_state_dict(tensors)
+    except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise StudyError(f"{path}: not the weights of this mini ({reason}); check the file out again") from error
+    model.hash, model.about = store.sha256(path), about
+    model.denoiser.to(device).eval().requires_grad_(False)
+    return model

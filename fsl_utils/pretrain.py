@@ -1,0 +1,161 @@
+"""Pretraining of `mini` on the base partitions: common images alone, from groups no study ever sees.
+
+A killed run resumes from its last checkpoint and ends with the same weights: every step
+draws its batch, noise and dropout from a generator seeded by (seed, step).
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers.training_utils import EMAModel
+from safetensors.torch import load_file, save_file
+
+from . import augment, domains, mini, partitions, store
+
+BATCH = 32
+LEARNING_RATE = 4e-4
+WARMUP = 200
+DECAY = 0.3  # the last 30 % of the steps bring the learning rate down to 1 % along a cosine
+EMA_DECAY = 0.9995
+NO_CONDITION = 0.1  # share of images trained without condition, for guidance
+HELD_OUT = 0.1  # share of base groups that only the loss curve sees
+SEED = 0
+
+
+def base_images(names: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
+    """Base images of the domains: uint8 [N, 1, 64, 64], condition [N], held out [N] (bool), data hash."""
+    pixels, condition, held_out, hashes = [], [], [], []
+    for name in names:
+        domain = domains.load(name)
+        rows = domain.rows("base", label=0)
+        groups = domain.table["group"].iloc[rows]
+        apart = partitions.pick(groups.drop_duplicates().set_axis(groups.drop_duplicates()).map(lambda g: name),
+                                HELD_OUT, partitions.generator(name, "held out of pretraining"))
+        pixels.append(domain.images(mini.IMAGE_SIZE)[rows])
+        condition.append(np.full(len(rows), mini.CONDITIONS[name]))
+        held_out.append(groups.isin(apart).to_numpy())
+        hashes.append(domain.data_hash)
+    digest = hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return np.concatenate(pixels), np.concatenate(condition), np.concatenate(held_out), digest
+
+
+def learning_rate(step: int, steps: int) -> float:
+    """Linear warm-up, a plateau, then a cosine down to 1 %."""
+    start = steps * (1 - DECAY)
+    down = 0.0 if step < start else (step - start) / (steps - start)
+    return LEARNING_RATE * min(1, (step + 1) / WARMUP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * down)))
+
+
+def run(names: list[str], steps: int, folder: Path, checkpoint_every: int = 250) -> Iterator[dict]:
+    """Train for `steps` of 32 images, every domain equally often; yields {step, loss, held_out, seconds}.
+
+    Writes `checkpoint.safetensors` into `folder`, resumes from it, and ends with
+    `mini.safetensors` and `loss.csv` there. Mixed precision (bfloat16) in forward and backward.
+    """
+    images, condition, held_out, digest = base_images(names)
+    flips = {mini.CONDITIONS[n]: domains.SHEETS[n].flips for n in names}
+    model = mini.create(mini.band_scales(images[~held_out]), SEED)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    net = model.denoiser.to(device, memory_format=torch.channels_last).train()
+    optimiser = torch.optim.AdamW(net.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.99))
+    ema = EMAModel(net.parameters(), decay=EMA_DECAY, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "checkpoint.safetensors"
+    first, curve = _resume(path, net, optimiser, ema)
+    train = [np.flatnonzero((condition == c) & ~held_out) for c in flips]
+    begin = time.perf_counter()
+    losses = []
+    for step in range(first, steps):
+        rng = np.random.default_rng([SEED, step])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        torch.manual_seed(int(rng.integers(2**62)))  # dropout
+        rows = np.array([rng.choice(train[i]) for i in (step * BATCH + np.arange(BATCH)) % len(train)])
+        batch = torch.from_numpy(images[rows]).to(device)
+        for c, allowed in flips.items():
+            chosen = torch.from_numpy(condition[rows] == c).to(device)
+            batch[chosen] = augment.flips_and_shifts(batch[chosen], allowed, 2, generator)
+        labels = torch.from_numpy(np.where(rng.random(BATCH) < NO_CONDITION, mini.NULL, condition[rows])).to(device)
+
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(step, steps)
+        with torch.autocast(device, torch.bfloat16):
+            loss = model.loss(model.encode(batch.cpu()), labels, generator).mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        ema.step(net.parameters())
+        losses.append(loss.item())
+
+        done = step + 1
+        if done % checkpoint_every == 0 or done == steps:
+            row = {"step": done, "loss": float(np.mean(losses)), "held_out": _held_out_loss(model, ema, images[held_out], condition[held_out]),
+                   "seconds": time.perf_counter() - begin}
+            losses = []
+            curve.append(row)
+            _save(path, done, net, optimiser, ema, curve)
+            yield row
+
+    ema.copy_to(net.parameters())
+    about = {
+        "domains": names, "steps": steps, "batch": BATCH, "seed": SEED, "data": digest,
+        "partitions": {n: store.sha256(partitions.SHIPPED / f"{n}.csv") for n in names},
+        "images": int((~held_out).sum()), "unet": mini.UNET, "schedule": mini.SCHEDULE, "ema_decay": EMA_DECAY,
+    }
+    mini.save(model, folder / "mini.safetensors", about)
+    lines = ["step,loss,held_out"] + [f"{r['step']},{r['loss']:.5f},{r['held_out']:.5f}" for r in curve]
+    store.write_text(folder / "loss.csv", "\n".join(lines) + "\n")
+
+
+@torch.no_grad()
+def _held_out_loss(model, ema, images, condition) -> float:
+    """Loss of the averaged weights on held-out groups, at the same noise every time."""
+    net = model.denoiser
+    ema.store(net.parameters())
+    ema.copy_to(net.parameters())
+    net.eval()
+    generator = torch.Generator().manual_seed(0)
+    parts = [model.loss(model.encode(images[i : i + 64]), torch.from_numpy(condition[i : i + 64]).to(net.device), generator)
+             for _ in range(4) for i in range(0, len(images), 64)]
+    net.train()
+    ema.restore(net.parameters())
+    return float(torch.cat(parts).mean())
+
+
+def _save(path: Path, step: int, net, optimiser, ema, curve: list[dict]) -> None:
+    tensors = {f"net.{k}": v for k, v in net.state_dict().items()}
+    for i, (parameter, average) in enumerate(zip(net.parameters(), ema.shadow_params)):
+        tensors[f"ema.{i}"] = average
+        for name in ("exp_avg", "exp_avg_sq"):
+            tensors[f"{name}.{i}"] = optimiser.state[parameter][name]
+    tensors = {k: v.detach().contiguous() for k, v in tensors.items()}
+    metadata = {"step": str(step), "curve": json.dumps(curve)}
+    store.write_whole(path, lambda partial: save_file(tensors, partial, metadata=metadata))
+
+
+def _resume(path: Path, net, optimiser, ema) -> tuple[int, list[dict]]:
+    """Load a checkpoint into the three and return (steps done, curve); (0, []) where there is none."""
+    if not path.is_file():
+        return 0, []
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    step, tensors = int(metadata["step"]), load_file(path)
+    net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
+    for i, parameter in enumerate(net.parameters()):
+        ema.shadow_params[i] = tensors[f"ema.{i}"].to(parameter.device)
+        optimiser.state[parameter] = {
+            "step": torch.tensor(float(step)),
+            "exp_avg": tensors[f"exp_avg.{i}"].to(parameter.device),
+            "exp_avg_sq": tensors[f"exp_avg_sq.{i}"].to(parameter.device),
+        }
+    ema.optimization_step = step
+    return step, json.loads(metadata["curve"])
