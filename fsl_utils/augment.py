@@ -1,6 +1,7 @@
 """Augmentation in batches, on uint8 tensors in memory."""
 
 import torch
+from torchvision.transforms import v2
 
 
 def flips_and_shifts(images: torch.Tensor, flips: str, shift: int, generator: torch.Generator) -> torch.Tensor:
@@ -23,3 +24,25 @@ def flips_and_shifts(images: torch.Tensor, flips: str, shift: int, generator: to
     xs = (xs + offset[1] - shift).clamp(0, width - 1)
     rows = torch.arange(n, device=images.device)[:, None, None]
     return images[rows, :, ys[:, :, None], xs[:, None, :]].permute(0, 3, 1, 2)
+
+
+class Strong:
+    """The strong augmentation on top of the light one: TrivialAugment (Müller & Hutter 2021), then CutMix (Yun et al. 2019)."""
+
+    def __init__(self):
+        self.trivial = v2.TrivialAugmentWide()
+        self.cutmix = v2.CutMix(num_classes=2)
+
+    def images(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """TrivialAugment of each uint8 image by itself."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            return torch.stack([self.trivial(image) for image in images])
+
+    def __call__(self, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """uint8 [N, C, H, W], labels [N] -> the same shapes; labels become the mixed share of the rare class."""
+        images = self.images(images, generator)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            mixed, soft = self.cutmix(images, labels.long())
+        return mixed, soft[:, 1]

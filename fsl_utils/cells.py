@@ -1,0 +1,197 @@
+"""Cells: one trained classifier each, scored on real images, kept in the store."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from . import StudyError, arms, augment, classifiers, domains, features, generate, lora, metrics, store
+
+KEY_COLUMNS = ["domain", "rare_class", "protocol", "image_size", "n_real", "draw", "seed", "backbone", "mode", "arm", "ratio", "classifier", "init"]
+COLUMNS = ["cell", *KEY_COLUMNS, "evaluated_on", "n_test", "n_test_rare", "n_test_groups", "prevalence", "pr_auc", "pr_auc_balanced", "auroc",
+           "f1", "recall", "precision", "threshold", "f1_at_threshold", "recall_at_threshold", "precision_at_threshold",
+           "f1_all_positive", "train_seconds", "base", "pool"]
+
+
+def pools(domain, draw, p) -> dict[str, dict]:
+    """The pool requests that arms may draw on: rare and common (from the adapter) and base (without it)."""
+    adapter = lora.request(domain, draw, p.image_size, p.seed, p.adapter_steps)
+    how = dict(mode=p.mode, strength=p.strength, guidance=p.guidance, steps=p.steps, seed=p.seed)
+    return {
+        "rare": generate.request(adapter, domain, draw, **how),
+        "common": generate.request(adapter, domain, draw, common=True, **how),
+        "base": generate.request(None, domain, draw, **how),
+    }
+
+
+def plan(domain, draw, p) -> list[dict]:
+    """Requests of all cells of a notebook's parameters, arm by arm: their keys in the store.
+
+    A ratio that an arm cannot reach (`real_more` beyond the real images there are) is left out.
+    """
+    if p.classifier == "probe" and p.init != "imagenet":
+        raise StudyError(f"init is '{p.init}', but the probe has ImageNet features alone: set init='imagenet'")
+    sources = pools(domain, draw, p)
+    wanted = []
+    for name in p.arms:
+        arm = arms.get(name)
+        if p.classifier == "probe" and name in arms.NOT_FOR_PROBE:
+            continue
+        for ratio in arms.ratios_of(name, p.ratios, p.classifier):
+            if arm.images == "real_more" and round(ratio * len(draw.shots)) > len(draw.more):
+                continue
+            used = arms.POOLS.get(arm.images, ())
+            cell = {
+                "domain": domain.name, "rare_class": domain.rare_class, "protocol": domain.protocol, "data": domain.data_hash,
+                "image_size": p.image_size, "n_real": len(draw.shots), "draw": draw.number, "seed": p.seed, "arm": name,
+                "recipe": vars(arm), "ratio": ratio, "classifier": p.classifier, "init": p.init, "evaluate_on": p.evaluate_on,
+                "pools": {kind: store.key("pool", sources[kind]) for kind in used},
+                "settings": classifiers.PROBE if p.classifier == "probe" else {**classifiers.RESNET, "steps": p.classifier_steps},
+            }
+            if used:
+                cell |= {"backbone": p.backbone, "mode": p.mode, "base": sources[used[0]]["base"]}
+            wanted.append(cell)
+    return wanted
+
+
+def run(domain, draw, p) -> Iterator[dict]:
+    """Train and score every planned cell that is not in the store; yields each as a row of cells.csv."""
+    wanted = plan(domain, draw, p)
+    device = "cuda" if p.device != "cpu" and torch.cuda.is_available() else "cpu"
+    evaluated = {"validation": draw.validation, "test": np.union1d(draw.choosing, domain.rows("test"))}[p.evaluate_on]
+    material = _Material(domain, draw, p, wanted, device)
+    for cell in wanted:
+        folder = store.find("cell", cell) or store.make("cell", cell, lambda out: _build(out, cell, domain, draw, evaluated, material, device), device=device)
+        yield row(folder)
+
+
+def row(folder: Path) -> dict:
+    """A finished cell as a row of cells.csv."""
+    facts = store.manifest(folder)
+    cell, result = facts["params"], facts["metrics"]
+    values = {"cell": facts["key"], **{k: cell.get(k, "") for k in KEY_COLUMNS}, "evaluated_on": cell["evaluate_on"], **result,
+              "train_seconds": facts["train_seconds"], "base": cell.get("base", "")[:12], "pool": cell["pools"].get("rare") or cell["pools"].get("base", "")}
+    return {name: values[name] for name in COLUMNS}
+
+
+class _Material:
+    """What the cells of one run share: pools, features and images, each fetched when first needed."""
+
+    def __init__(self, domain, draw, p, wanted: list[dict], device: str):
+        self.domain, self.draw, self.p, self.device = domain, draw, p, device
+        self.sources = pools(domain, draw, p)
+        self.most = {kind: max((round(c["ratio"] * c["n_real"]) for c in wanted if kind in c["pools"]), default=0) for kind in self.sources}
+        self.kept = {}
+
+    def _once(self, name, make):
+        if name not in self.kept:
+            self.kept[name] = make()
+        return self.kept[name]
+
+    def images(self) -> np.ndarray:
+        return self.domain.images(self.p.image_size)
+
+    def pool(self, kind: str) -> np.ndarray:
+        return self._once(f"pool {kind}", lambda: generate.pool(self.sources[kind], self.most[kind], self.domain, self.draw, self.p.image_size, self.device))
+
+    def features(self) -> np.ndarray:
+        return self._once("features", lambda: features.of_domain(self.domain, self.p.image_size, self.device))
+
+    def pool_features(self, kind: str) -> np.ndarray:
+        def make():  # chunk by chunk, so that a larger pool reuses the smaller one's
+            images, parts = self.pool(kind), []
+            key = store.key("pool", self.sources[kind])
+            for start in range(0, len(images), generate.CHUNK):
+                piece = images[start : start + generate.CHUNK]
+                parts.append(features.extract(piece, {"pool": key, "start": start, "n": len(piece)}, self.device, progress=False))
+            return np.concatenate(parts)
+        return self._once(f"features {kind}", make)
+
+    def augmented_features(self, n: int) -> np.ndarray:
+        """Features of n strongly augmented copies of the shots; the first n of a larger set are the same."""
+        def make(n):
+            generator = torch.Generator().manual_seed(self.p.seed)
+            shots = torch.from_numpy(self.images()[self.draw.shots])
+            most = round(max(self.p.ratios) * len(shots))
+            copies = torch.cat([augment.Strong().images(shots, generator) for _ in range(-(-most // len(shots)))])[:most]
+            source = {"strong": self.domain.data_hash, "draw": self.draw.number, "n_real": len(shots), "n": most,
+                      "seed": self.p.seed, "image_size": self.p.image_size}
+            return features.extract(copies.numpy(), source, self.device, progress=False)
+        return self._once("augmented", lambda: make(n))[:n]
+
+
+def _build(folder: Path, cell: dict, domain, draw, evaluated: np.ndarray, material: _Material, device: str) -> dict:
+    """Train one classifier, score it, write scores.parquet; returns the facts for the manifest."""
+    arm, mix = arms.get(cell["arm"]), arms.mix(cell["arm"], cell["ratio"], draw)
+    kind = "base" if arm.images == "base_synth" else "rare"
+    balanced_real = np.concatenate([draw.shots, draw.common])
+    if cell["classifier"] == "probe":
+        real = material.features()
+        x = mix.gather(real, material.pool_features(kind) if mix.synthetic else None, material.pool_features("common") if mix.synthetic_common else None)
+        y = mix.labels
+        if arm.augmentation == "strong" and cell["ratio"]:
+            copies = material.augmented_features(round(cell["ratio"] * cell["n_real"]))
+            x, y = np.concatenate([x, copies]), np.concatenate([y, np.ones(len(copies), int)])
+        begin = time.perf_counter()
+        scores = classifiers.score_probe(classifiers.fit_probe(x, y, real[balanced_real]), real[evaluated])
+        seconds = time.perf_counter() - begin
+    else:
+        images = material.images()
+        x = mix.gather(images, material.pool(kind) if mix.synthetic else None, material.pool("common") if mix.synthetic_common else None)
+        begin = time.perf_counter()
+        steps = classifiers.train_resnet(
+            torch.from_numpy(x), torch.from_numpy(mix.labels), arm, steps=cell["settings"]["steps"],
+            seed=cell["seed"] * 1000 + cell["draw"], init=cell["init"], flips=domains.SHEETS[domain.name].flips, device=device)
+        for last in steps:
+            pass
+        model = last["model"]
+        if arm.refit:  # cRT, Kang et al. 2020: the head again, on balanced real images alone
+            inner = {rows: classifiers.score_resnet(model, images[which], device, penultimate=True)
+                     for rows, which in (("train", balanced_real), ("scored", evaluated))}
+            fitted = classifiers.fit_probe(inner["train"], draw.labels[balanced_real], inner["train"])
+            scores = classifiers.score_probe(fitted, inner["scored"])
+        else:
+            scores = classifiers.score_resnet(model, images[evaluated], device)
+        seconds = time.perf_counter() - begin
+
+    labels, table = draw.labels[evaluated], domain.table.iloc[evaluated]
+    choosing = np.isin(evaluated, draw.choosing)
+    threshold = metrics.choose_threshold(labels[choosing], scores[choosing])
+    scored = table["partition"].to_numpy() == "test" if cell["evaluate_on"] == "test" else np.ones(len(evaluated), bool)
+    frame = pd.DataFrame({"image": table["image"], "group": table["group"], "label": labels, "score": scores})
+    frame.insert(2, "partition", np.where(table["partition"] == "test", "test", "validation"))
+    frame.to_parquet(folder / "scores.parquet", index=False)
+    result = metrics.score(labels[scored], scores[scored], threshold)
+    result["n_test_groups"] = int(table["group"][scored].nunique())
+    return {"metrics": {k: _plain(v) for k, v in result.items()}, "train_seconds": round(seconds, 3)}
+
+
+def _plain(value):
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def gather(keys: list[str], tables: Path) -> pd.DataFrame:
+    """Write cells.csv and scores.parquet of finished cells into `tables`; returns the cells.
+
+    Rows are sorted by what was asked, not by when it was done.
+    """
+    rows, scores = [], []
+    for key in sorted(set(keys)):
+        folder = store.root() / "cell" / key
+        fault = store.damage(folder)
+        if fault:
+            raise StudyError(f"cell {key[:12]}: {fault}; run the grid again to make it anew")
+        rows.append(row(folder))
+        scores.append(pd.read_parquet(folder / "scores.parquet").assign(cell=key))
+    cells = pd.DataFrame(rows, columns=COLUMNS).sort_values([*KEY_COLUMNS, "evaluated_on", "cell"]).reset_index(drop=True)
+    rank = {key: i for i, key in enumerate(cells["cell"])}
+    frame = pd.concat(scores, ignore_index=True)[["cell", "image", "group", "partition", "label", "score"]]
+    frame = frame.assign(rank=frame["cell"].map(rank)).sort_values(["rank", "image"], kind="stable").drop(columns="rank").reset_index(drop=True)
+    for text in ("cell", "image", "group", "partition"):
+        frame[text] = frame[text].astype("category")
+    store.write_whole(tables / "cells.csv", lambda partial: cells.to_csv(partial, index=False, lineterminator="\n"))
+    store.write_whole(tables / "scores.parquet", lambda partial: frame.to_parquet(partial, index=False))
+    return cells
