@@ -5,6 +5,7 @@ rare class; the backbone's weights stay as they are. Saved in peft's own format.
 """
 
 import dataclasses
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -83,7 +84,7 @@ def train(domain, draw, image_size: int, seed: int, steps: int, device: str = "c
     trained = {n: p for n, p in net.named_parameters() if p.requires_grad}
     optimiser = torch.optim.AdamW(trained.values(), lr=SETTINGS["learning_rate"], weight_decay=0.0)
     work = store.work_folder("adapter", wanted)
-    first, seconds = _resume(work / "checkpoint.safetensors", trained, optimiser)
+    first, seconds, losses = _resume(work / "checkpoint.safetensors", trained, optimiser)
 
     images, flips = domain.images(image_size), domains.SHEETS[domain.name].flips
     n_prior = round(SETTINGS["prior"] * SETTINGS["batch"])
@@ -107,41 +108,42 @@ def train(domain, draw, image_size: int, seed: int, steps: int, device: str = "c
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
         optimiser.step()
+        losses.append(loss.item())
         seconds += time.perf_counter() - begin
         if (step + 1) % CHECKPOINT_EVERY == 0:
-            _save(work / "checkpoint.safetensors", step + 1, seconds, trained, optimiser)
-        yield {"step": step + 1, "loss": loss.item(), "backbone": backbone}
+            _save(work / "checkpoint.safetensors", seconds, losses, trained, optimiser)
+        yield {"step": step + 1, "loss": losses[-1], "backbone": backbone}
 
     def build(folder):
         net.save_pretrained(folder)
+        (folder / "loss.csv").write_text("step,loss\n" + "".join(f"{i + 1},{v:.6f}\n" for i, v in enumerate(losses)))
         return {"train_seconds": round(seconds, 1)}
 
     store.make("adapter", wanted, build, device=device)
     (work / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
-def _save(path: Path, step: int, seconds: float, trained: dict, optimiser) -> None:
+def _save(path: Path, seconds: float, losses: list[float], trained: dict, optimiser) -> None:
     tensors = {}
     for name, parameter in trained.items():
         tensors[name] = parameter
         tensors |= {f"{name}:{key}": optimiser.state[parameter][key] for key in ("exp_avg", "exp_avg_sq")}
     tensors = {k: v.detach().contiguous() for k, v in tensors.items()}
-    metadata = {"step": str(step), "seconds": str(seconds)}
+    metadata = {"seconds": str(seconds), "losses": json.dumps(losses)}
     store.write_whole(path, lambda partial: save_file(tensors, partial, metadata=metadata))
 
 
-def _resume(path: Path, trained: dict, optimiser) -> tuple[int, float]:
-    """Load a checkpoint; returns steps done and seconds spent. A damaged one is left aside: (0, 0)."""
-    if not path.is_file():
-        return 0, 0.0
+def _resume(path: Path, trained: dict, optimiser) -> tuple[int, float, list[float]]:
+    """Load a checkpoint; returns steps done, seconds spent and losses. Without one, or with a damaged one: (0, 0, [])."""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError:
-        return 0, 0.0
+    except (FileNotFoundError, SafetensorError):
+        return 0, 0.0, []
+    losses = json.loads(metadata["losses"])
     for name, parameter in trained.items():
         parameter.data.copy_(tensors[name])
         state = {key: tensors[f"{name}:{key}"].to(parameter.device) for key in ("exp_avg", "exp_avg_sq")}
-        optimiser.state[parameter] = {"step": torch.tensor(float(metadata["step"])), **state}
-    return int(metadata["step"]), float(metadata["seconds"])
+        optimiser.state[parameter] = {"step": torch.tensor(float(len(losses))), **state}
+    return len(losses), float(metadata["seconds"]), losses

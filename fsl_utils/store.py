@@ -24,7 +24,7 @@ from pathlib import Path
 from . import ROOT, StudyError
 
 # Raise a stage's number when its results change; what was stored under the old one is left alone.
-STAGES = {"images": 1, "features": 1, "adapter": 1, "pool": 1, "cell": 1, "report": 1}
+STAGES = {"images": 1, "features": 1, "adapter": 1, "pool": 1, "cell": 1, "report": 1, "figure": 1, "run": 1}
 
 _PACKAGES = ("torch", "torchvision", "diffusers", "peft", "numpy", "scikit-learn")
 
@@ -63,6 +63,7 @@ def find(stage: str, params: dict) -> Path | None:
         return None
     fault = damage(folder)
     if fault is None:
+        _record(folder)
         return folder
     warnings.warn(f"{folder} is damaged ({fault}); it is removed and will be made again")
     shutil.rmtree(folder, ignore_errors=True)
@@ -120,7 +121,15 @@ def make(stage: str, params: dict, build, **context) -> Path:
                     raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    _record(folder)
     return folder
+
+
+def _record(folder: Path) -> None:
+    """Append 'stage/key' to the file that FSL_RECORD names: the grid learns there what a notebook run used and made."""
+    if path := os.environ.get("FSL_RECORD"):
+        with open(path, "a") as file:
+            file.write(f"{folder.parent.name}/{folder.name}\n")
 
 
 @contextmanager

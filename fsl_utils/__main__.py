@@ -1,0 +1,83 @@
+"""python -m fsl_utils domains | fetch | pretrain | grid"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from . import ROOT, StudyError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit code. A StudyError is one line on stderr and exit code 1."""
+    parser = argparse.ArgumentParser(prog="python -m fsl_utils", description="Does few-shot synthetic data help a rare class?")
+    commands = parser.add_subparsers(dest="command", required=True)
+    pretrain = commands.add_parser("pretrain", help="train mini's weights on the base partitions (hours; not needed: weights ship)")
+    pretrain.add_argument("--domains", default="elpv,magnetic_tile,chestxray14", help="comma-separated")
+    pretrain.add_argument("--steps", type=int, default=5000)
+    pretrain.add_argument("--out", type=Path, default=None, help="folder of checkpoint and weights (default: the store)")
+    grid = commands.add_parser("grid", help="run a grid file through the notebooks")
+    grid.add_argument("file", type=Path)
+    grid.add_argument("--dry-run", action="store_true", help="say what would run and what is there")
+    grid.add_argument("--out", type=Path, default=None, help="folder for tables and figures (default: results/<name>)")
+    arguments = parser.parse_args(argv)
+    try:
+        COMMANDS[arguments.command](arguments)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: finished work is kept; run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _pretrain(arguments) -> None:
+    from . import pretrain, store
+
+    folder = arguments.out or store.root() / "pretrain"
+    for row in pretrain.run(arguments.domains.split(","), arguments.steps, folder):
+        print(f"step {row['step']:6d} of {arguments.steps}   loss {row['loss']:.4f}   held out {row['held_out']:.4f}   {row['seconds']:.0f} s", flush=True)
+    print(f"weights: {folder / 'mini.safetensors'}")
+
+
+def _grid(arguments) -> None:
+    from . import grid
+
+    name, runs = grid.read(arguments.file)
+    if arguments.dry_run:
+        for node in grid.nodes(runs):
+            print(f"{'done  ' if grid.finished(node) else 'to run'}  {node.stage:8} {node.title}")
+        return
+    begin, folders, spent = time.perf_counter(), [], {}
+    for row in grid.run(arguments.file):
+        print(f"{row['state']:8} {row['stage']:8} {row['title']}" + (f"   {row['seconds']:.0f} s" if row["state"] == "ran" else ""), flush=True)
+        if row["folder"]:
+            folders.append(row["folder"])
+            spent[row["stage"]] = spent.get(row["stage"], 0) + row["seconds"]
+    out = (arguments.out or ROOT / "results" / name).absolute()
+    start = time.perf_counter()
+    cells = grid.publish(folders, out)
+    spent["figures"] = time.perf_counter() - start
+    _summary(cells, out, spent, time.perf_counter() - begin)
+
+
+def _summary(cells, out: Path, spent: dict, total: float) -> None:
+    """The ratio table, the figures, and where the time went."""
+    from . import stats
+
+    table = stats.ratio_table(*stats.read(out / "tables"))
+    draws = cells["draw"].nunique()
+    mark = f"   ILLUSTRATION: {draws} draw(s); no claim under 10" if draws < 10 else ""
+    print(f"\nPR-AUC on real {cells['evaluated_on'].iloc[0]} images, by arm and ratio{mark}\n")
+    print(table.to_string(index=False))
+    print("\nfigures:")
+    for path in sorted((out / "figures").glob("*.png")):
+        print(f"  {path}")
+    print("\ntime: " + ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in spent.items()) + f"; in all {total:.0f} s")
+
+
+COMMANDS = {"pretrain": _pretrain, "grid": _grid}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""Widgets for the notebooks: extras for whoever steps through them, never needed by what is computed."""
+
+import ipywidgets as widgets
+import matplotlib.pyplot as plt
+from IPython.display import display
+
+from . import StudyError, generate, plots
+
+
+def sampler(domain, draw, adapter: dict, device: str = "cpu") -> None:
+    """Knobs for mode, guidance, strength, steps and seed, and a button that samples eight images with them."""
+    mode = widgets.Dropdown(options=generate.MODES, description="mode")
+    guidance = widgets.FloatSlider(1.0, min=1, max=4, step=0.25, description="guidance")
+    strength = widgets.FloatSlider(0.6, min=0.1, max=1, step=0.1, description="strength")
+    steps = widgets.IntSlider(20, min=5, max=50, description="steps")
+    seed = widgets.IntText(0, description="seed")
+    button, out = widgets.Button(description="sample"), widgets.Output()
+    opened = {}  # the backbone, loaded at the first press
+
+    def show(_):
+        with out:
+            out.clear_output(wait=True)
+            try:
+                wanted = generate.request(adapter, domain, draw, mode=mode.value, guidance=guidance.value,
+                                          strength=strength.value, steps=steps.value, seed=seed.value)
+                if "backbone" not in opened:
+                    opened["backbone"] = generate.open_backbone(wanted, device)
+                images = generate.sample(opened["backbone"], wanted, range(8), domain, draw)
+            except StudyError as error:
+                print(f"error: {error}")
+                return
+            figure = plots.sheet([(f"{mode.value}, guidance {guidance.value:g}", images)])
+            display(figure)
+            plt.close(figure)
+
+    button.on_click(show)
+    display(widgets.VBox([widgets.HBox([mode, seed]), widgets.HBox([guidance, strength, steps]), button, out]))
