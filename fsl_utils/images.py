@@ -6,7 +6,6 @@ decode -> grey or RGB -> 8 bits -> antialiased resize to a square -> uint8 [C, S
 import hashlib
 import json
 import os
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,24 +21,37 @@ def decode(path: Path, channels: int) -> Image.Image:
 
     16-bit images are scaled by their full range (65535 -> 255), never by their own
     contrast, so that two images stay comparable. Raises StudyError naming the file
-    where it is empty, truncated, not an image, or larger than PIL's bomb limit.
+    where it is empty, truncated, not an image, has 32 bits a pixel, or more pixels than
+    PIL's bomb limit.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.load()
-                if image.mode.startswith("I") or image.mode == "F":
-                    wide = np.asarray(image, dtype=np.float64)
-                    top = 65535.0 if wide.max(initial=0) > 255 else 255.0
-                    image = Image.fromarray(np.clip(np.rint(wide * (255.0 / top)), 0, 255).astype(np.uint8))
-                return image.convert("L" if channels == 1 else "RGB")
+        with Image.open(path) as image:
+            if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise Image.DecompressionBombError(f"{image.width}x{image.height}")
+            image.load()
+            if image.mode.startswith("I;16"):
+                image = Image.fromarray(np.rint(np.asarray(image) / 257.0).astype(np.uint8))
+            elif image.mode in ("I", "F"):
+                raise StudyError(f"{path}: 32 bits a pixel, of unknown range; save it with 8 or 16 bits")
+            return image.convert("L" if channels == 1 else "RGB")
     except FileNotFoundError as error:
         raise StudyError(f"{path}: no such image") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise StudyError(f"{path}: too many pixels ({error}); scale it down") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise StudyError(f"{path}: not a readable image ({error}); replace or remove it") from error
+
+
+def any_colour(paths: list[Path]) -> bool:
+    """Whether any of up to 50 images, spread evenly over `paths`, is in colour by its header."""
+    def colour(path):
+        try:
+            with Image.open(path) as image:
+                return image.mode not in ("1", "L", "LA", "I", "F") and not image.mode.startswith("I;16")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            return False  # decoding will name it
+
+    return any(colour(paths[i]) for i in np.unique(np.linspace(0, len(paths) - 1, 50).astype(int)))
 
 
 def to_array(image: Image.Image, size: int) -> np.ndarray:
@@ -50,28 +62,40 @@ def to_array(image: Image.Image, size: int) -> np.ndarray:
     return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
 
 
-def read_all(paths: list[Path], size: int, channels: int, progress: bool = True) -> np.ndarray:
-    """Decode many images on all cores: uint8 [N, C, size, size] in the order of `paths`.
+def read_all(paths: list[Path], size: int, channels: int, progress: bool = True, out: np.ndarray | None = None) -> np.ndarray:
+    """Decode many images on all cores: uint8 [N, C, size, size] in the order of `paths`, into `out` if given.
 
     Raises one StudyError that counts and names the unreadable files.
     """
-    out = np.empty((len(paths), channels, size, size), np.uint8)
-    faults = []
+    if out is None:
+        out = np.empty((len(paths), channels, size, size), np.uint8)
 
     def read(i):
+        out[i] = to_array(decode(paths[i], channels), size)
+
+    each(read, range(len(paths)), "decoding", progress)
+    return out
+
+
+def each(work, items, title: str, progress: bool = True) -> None:
+    """Call `work(item)` on all cores and raise one StudyError that counts and names what failed.
+
+    Threads do: PIL releases the interpreter lock while it decodes and resizes.
+    """
+    faults = []
+
+    def careful(item):
         try:
-            out[i] = to_array(decode(paths[i], channels), size)
+            work(item)
         except StudyError as error:
             faults.append(str(error))
 
-    # PIL releases the interpreter lock while it decodes and resizes, so threads use every core.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(tqdm(pool.map(read, range(len(paths))), total=len(paths), desc="decoding", unit="image", mininterval=1, disable=not progress))
+        list(tqdm(pool.map(careful, items), total=len(items), desc=title, unit="image", mininterval=1, disable=not progress))
     if faults:
         faults.sort()
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise StudyError(f"{len(faults)} of {len(paths)} images cannot be read: {'; '.join(faults[:3])}{more}")
-    return out
+        raise StudyError(f"{len(faults)} of {len(items)} images cannot be read: {'; '.join(faults[:3])}{more}")
 
 
 def data_hash(paths: list[Path], names: list[str]) -> str:
@@ -95,5 +119,11 @@ def data_hash(paths: list[Path], names: list[str]) -> str:
 def cached(paths: list[Path], names: list[str], data_hash: str, size: int, channels: int) -> np.ndarray:
     """The decoded images, memory-mapped from the store: read-only uint8 [N, C, size, size]."""
     params = {"data": data_hash, "names": hashlib.sha256("\n".join(names).encode()).hexdigest(), "size": size, "channels": channels}
-    folder = store.make("images", params, lambda out: np.save(out / "images.npy", read_all(paths, size, channels)))
+
+    def build(folder):
+        out = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (len(paths), channels, size, size))
+        read_all(paths, size, channels, out=out)
+        out.flush()
+
+    folder = store.make("images", params, build)
     return np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import StudyError
+from . import StudyError, store
 
 SHIPPED = Path(__file__).parent / "partitions"
 TEST_SHARE = 0.35
@@ -55,12 +55,41 @@ def shipped(name: str) -> pd.DataFrame | None:
     return pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
 
 
+def kept(path: Path, frame: pd.DataFrame, clean: pd.Series, base_share: float) -> pd.Series:
+    """Partition of every row of `frame` (image, group, stratum), made once and kept in `path` (file, group, partition).
+
+    `clean` says of each group whether it may be base. Nothing ever moves: a new image of a known group
+    follows it, new groups are assigned among themselves. Raises StudyError where an image changed its group.
+    """
+    known = pd.DataFrame(columns=["file", "group", "partition"], dtype=str)
+    if path.is_file():
+        known = pd.read_csv(path, dtype=str, keep_default_na=False)
+    before = frame["image"].map(known.set_index("file")["group"])
+    moved = frame["image"][before.notna() & (before != frame["group"])]
+    if len(moved):
+        raise StudyError(f"{len(moved)} images changed their group (first: {moved.iloc[0]}), which could move test images "
+                         f"into training: undo it, or delete {path} and all results to split anew")
+    partition = known.drop_duplicates("group").set_index("group")["partition"]
+    new = frame[~frame["group"].isin(partition.index)]
+    if len(new):
+        groups = new.groupby("group")["stratum"].first()
+        # Named by the groups: were the stream the same each time, single groups would all go to one side.
+        made = assign(new, groups[clean[groups.index]], base_share, " ".join(groups.index))
+        partition = pd.concat([partition, made.groupby(new["group"]).first()])
+    rows = pd.DataFrame({"file": frame["image"], "group": frame["group"], "partition": frame["group"].map(partition)})
+    rows = pd.concat([known, rows[~rows["file"].isin(known["file"])]])
+    if len(rows) > len(known):
+        store.write_text(path, rows.sort_values("file").to_csv(index=False, lineterminator="\n"))
+    return frame["group"].map(partition)
+
+
 def by_image(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """The table for protocol='image': every image a group of its own, development and test redrawn.
 
-    It leaks by design and is there for comparison alone. Base stays as it was.
+    It leaks by design and is there for comparison alone. Base stays as it was, and the group
+    that the split ignores is kept as `whole_group`.
     """
-    table = table.assign(group=table["image"], stratum=table["label"].astype(str))
+    table = table.assign(whole_group=table["group"], group=table["image"], stratum=table["label"].astype(str))
     rest = table["partition"] != "base"
     redrawn = assign(table[rest], pd.Series(dtype=str), 0.0, f"{name} by image")
     return table.assign(partition=table["partition"].where(~rest, redrawn))
