@@ -1,0 +1,107 @@
+"""Simulated studies with the structure of the real ones: groups of unequal size, draws that share images.
+
+A population is a domain table with groups, and hidden qualities of its images. Draws are those of
+`partitions.draw`. A cell's score of an image is the logistic of: the image's own difficulty, its
+group's, the label times the strength of the classifier, and noise. The strength is that of the arm
+plus the mean quality of the draw's shots for that arm, so that draws which share shots resemble each other.
+"""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from fsl_utils import metrics, partitions, stats
+
+ARMS = {
+    ("real", 0.0): 0.0, ("balanced", 0.0): 0.15, ("focal", 0.0): 0.0, ("augment", 0.0): 0.2, ("crt", 0.0): 0.2,
+    **{("duplicate", r): 0.1 for r in (0.5, 1.0, 2.0, 4.0, 10.0, 20.0)},
+    **{("real_more", r): 0.6 * np.log1p(r) for r in (0.5, 1.0, 2.0)},
+    **{(arm, r): gain * np.log1p(r) - 0.008 * r**1.5 for arm, gain in
+       (("base_synth", -0.2), ("lora", 0.25), ("lora_filtered", 0.4), ("lora_augment", 0.42), ("synth_both", 0.25))
+       for r in (0.5, 1.0, 2.0, 4.0, 10.0, 20.0)},
+    ("synth_only", 4.0): -0.5, ("lora_crt", 4.0): 0.45,
+}
+POOLED = ("base_synth", "lora", "lora_filtered", "lora_augment", "synth_only", "synth_both", "lora_crt")
+
+
+def population(seed: int = 0, groups: int = 45, mean_size: float = 18) -> pd.DataFrame:
+    """A domain table of one task: image, label, group, stratum, partition, and the hidden `difficulty`."""
+    rng = np.random.default_rng(seed)
+    sizes = np.maximum(3, rng.lognormal(np.log(mean_size), 0.7, groups)).astype(int)
+    share = rng.beta(0.7, 1.6, groups)
+    group = np.repeat(np.arange(groups), sizes)
+    label = (rng.random(len(group)) < share[group]).astype(int)
+    names = np.array([f"group{g:02d}" for g in range(groups)])[group]
+    table = pd.DataFrame({
+        "image": [f"image{i:05d}.png" for i in range(len(group))], "label": label, "group": names,
+        "stratum": pd.cut(share[group], [-1, 0.15, 0.45, 1], labels=["low", "middle", "high"]).astype(str),
+        "difficulty": rng.normal(0, 0.6, len(group)) + rng.normal(0, 0.4, groups)[group],
+    })
+    return table.assign(partition=partitions.assign(table, pd.Series(dtype=str), 0.0, f"simulated {seed}"))
+
+
+def strengths(arms: dict, draws: list, images: int, rng: np.random.Generator, spread: float = 2.0, base: float = 1.5) -> dict:
+    """Strength of the classifier for every (arm, ratio): [draws]. An arm's mean over all these draws is what `arms` says."""
+    together = rng.normal(0, spread, images)  # a good shot is good for all arms, and for some more than for others
+    found = {}
+    for key, gain in arms.items():
+        quality = together + rng.normal(0, spread / 2, images)
+        value = np.array([quality[draw.shots].mean() for draw in draws])
+        found[key] = base + gain + value - value.mean()
+    return found
+
+
+def scores_of(table: pd.DataFrame, rows: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Scores [len(rows)] of one cell on the images `rows`."""
+    label, difficulty = table["label"].to_numpy()[rows], table["difficulty"].to_numpy()[rows]
+    return expit(strength * (label - 0.5) - 1 + difficulty + rng.normal(0, 0.4, len(rows)))
+
+
+def study(domain: str = "elpv", draws: int = 10, seeds: int = 1, arms: dict = ARMS, n_real: int = 20, evaluated_on: str = "test",
+          seed: int = 0, **setting) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cells and scores of a whole study, as they stand in the tables."""
+    rng = np.random.default_rng([seed, len(domain)])
+    table = population(seed + len(domain))
+    made = [partitions.draw(table, number, n_real) for number in range(draws)]
+    strength = strengths(arms, made, len(table), rng)
+    test = np.flatnonzero(table["partition"] == "test")
+    cells, scores = [], []
+    for (arm, ratio), draw, s in ((key, draw, s) for key in arms for draw in made for s in range(seeds)):
+        pooled = arm in POOLED
+        settings = {
+            "domain": domain, "rare_class": "defective", "protocol": "group", "image_size": 64, "n_real": n_real, "classifier": "probe",
+            "init": "imagenet", "evaluated_on": evaluated_on, "backbone": "mini" if pooled else "", "mode": "text" if pooled else "",
+            "base": "0123456789ab" if pooled else "", "pool": hexed(f"pool {domain} {draw.number}") if pooled else "",
+            "draw": draw.number, "seed": s, "arm": arm, "ratio": ratio, **setting,
+        }
+        cell = hexed(str(settings))
+        parts = {"choosing": draw.choosing, "validation": np.setdiff1d(draw.validation, draw.choosing)}
+        if evaluated_on == "test":
+            parts = {"choosing": draw.choosing, "test": test}
+        rows = np.concatenate(list(parts.values()))
+        frame = pd.DataFrame({
+            "cell": cell, "image": table["image"].to_numpy()[rows], "group": table["group"].to_numpy()[rows],
+            "partition": np.repeat(list(parts), [len(r) for r in parts.values()]), "label": table["label"].to_numpy()[rows],
+            "score": scores_of(table, rows, strength[arm, ratio][draw.number], rng),
+        })
+        chosen = frame[frame["partition"] == "choosing"]
+        scored = frame[frame["partition"].isin(stats.SCORED_ON[evaluated_on])]
+        threshold = metrics.choose_threshold(chosen["label"], chosen["score"])
+        cells.append({"cell": cell, **settings, "n_test_groups": scored["group"].nunique(),
+                      **metrics.score(scored["label"], scored["score"], threshold), "train_seconds": 1.5})
+        scores.append(frame)
+    return pd.DataFrame(cells)[stats.COLUMNS], pd.concat(scores, ignore_index=True)
+
+
+def write(folder, cells: pd.DataFrame, scores: pd.DataFrame):
+    """Write the two files of a tables folder and return it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cells.to_csv(folder / "cells.csv", index=False)
+    scores.to_parquet(folder / "scores.parquet", index=False)
+    return folder
+
+
+def hexed(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
