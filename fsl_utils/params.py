@@ -47,6 +47,7 @@ def value(name: str, given):
     if name not in TABLE:
         raise StudyError(f"unknown parameter '{name}': known are {', '.join(TABLE)}")
     kind, _, check, allowed = TABLE[name]
+    asked = given
     if isinstance(kind, list):
         fits = isinstance(given, list) and all(_is(v, kind[0]) for v in given)
         given = [kind[0](v) for v in given] if fits else given
@@ -57,7 +58,7 @@ def value(name: str, given):
         fits = given in check if isinstance(check, set) else check(given)
     if not fits:
         word = f"a list of {kind[0].__name__}" if isinstance(kind, list) else kind.__name__
-        raise StudyError(f"parameter {name} is {given!r}: expected {word}, {allowed}")
+        raise StudyError(f"parameter {name} is {asked!r}: expected {word}, {allowed}")
     return given
 
 

@@ -1,0 +1,49 @@
+"""One store for the whole session, so that images are decoded and features extracted once."""
+
+import os
+
+import pytest
+
+from fsl_utils import domains, mini, partitions
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_store(tmp_path_factory):
+    before = os.environ.get("FSL_STORE")
+    os.environ["FSL_STORE"] = str(tmp_path_factory.mktemp("store"))
+    yield
+    if before is None:
+        del os.environ["FSL_STORE"]
+    else:
+        os.environ["FSL_STORE"] = before
+
+
+@pytest.fixture
+def own_store(tmp_path, monkeypatch):
+    """An empty store for one test."""
+    monkeypatch.setenv("FSL_STORE", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+@pytest.fixture(scope="session")
+def elpv():
+    return domains.load("elpv")
+
+
+@pytest.fixture(scope="session")
+def draw(elpv):
+    return partitions.draw(elpv.table, 0, 40)
+
+
+@pytest.fixture
+def backbone():
+    return mini.load()
+
+
+@pytest.fixture
+def data():
+    """Folder of the real tiles and X-rays; without it the test is skipped, and pytest's summary says so."""
+    root = domains.data_root()
+    if not all((root / name).is_dir() for name in ("magnetic_tile", "chestxray14")):
+        pytest.skip(f"NO REAL DATA: {root} lacks magnetic_tile/ or chestxray14/; set FSL_DATA_DIR or run python -m fsl_utils fetch")
+    return root
