@@ -96,13 +96,16 @@ class Domain:
     @cached_property
     def data_hash(self) -> str:
         """Hash of every image of the task (names and contents) with its label, group and partition."""
-        pixels = images.data_hash([Path(p) for p in self.table["path"]], list(self.table["image"]))
         rows = self.table.sort_values("image")[["image", "label", "group", "partition"]].to_csv(index=False)
-        return hashlib.sha256((pixels + rows).encode()).hexdigest()
+        return hashlib.sha256((self._pixel_hash + rows).encode()).hexdigest()
+
+    @cached_property
+    def _pixel_hash(self) -> str:
+        return images.data_hash([Path(p) for p in self.table["path"]], list(self.table["image"]))
 
     def images(self, size: int) -> np.ndarray:
-        """All images, uint8 [N, C, size, size] in table order, memory-mapped."""
-        return images.cached([Path(p) for p in self.table["path"]], list(self.table["image"]), self.data_hash, size, self.channels)
+        """All images, uint8 [N, C, size, size] in table order, memory-mapped; both protocols share one cache."""
+        return images.cached([Path(p) for p in self.table["path"]], list(self.table["image"]), self._pixel_hash, size, self.channels)
 
     def rows(self, partition: str, label: int | None = None) -> np.ndarray:
         """Positions of a partition's images, of one label or both."""
@@ -318,7 +321,7 @@ def read_chest_labels(root: Path) -> pd.DataFrame:
     files = sorted(root.glob("Data_Entry_2017*.csv"))
     if not files:
         raise StudyError(f"{root}: no Data_Entry_2017*.csv there; {SHEETS['chestxray14'].get}")
-    frame = _read_csv(files[-1])
+    frame = _read_csv(files[-1], list(_CHEST_COLUMNS))
     missing = [c for c in _CHEST_COLUMNS if c not in frame.columns]
     if missing:
         raise StudyError(f"{files[-1]}: the columns {missing} are missing; take the official file")
@@ -371,9 +374,10 @@ def _need_folder(root: Path, name: str) -> None:
         raise StudyError(f"{root}: no such folder; set FSL_DATA_DIR to the folder that holds {name}/, or get it: {SHEETS[name].get}")
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Those of the columns that are there, as text."""
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        return pd.read_csv(path, usecols=lambda c: c in columns, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
         raise StudyError(f"{path}: not a readable CSV file ({str(error).strip().splitlines()[0]}); replace it") from error
 
@@ -443,7 +447,7 @@ def _folder_groups(names: pd.Series, root: Path, pattern: str) -> tuple[pd.Serie
     """Group of each image, and notes."""
     path = root / "groups.csv"
     if path.is_file():
-        table = _read_csv(path)
+        table = _read_csv(path, ["file", "group"])
         missing = [c for c in ("file", "group") if c not in table.columns]
         if missing:
             raise StudyError(f"{path}: the columns {missing} are missing; expected file,group")
