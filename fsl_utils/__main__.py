@@ -37,7 +37,8 @@ def _pretrain(arguments) -> None:
 
     folder = arguments.out or store.root() / "pretrain"
     for row in pretrain.run(arguments.domains.split(","), arguments.steps, folder):
-        print(f"step {row['step']:6d} of {arguments.steps}   loss {row['loss']:.4f}   held out {row['held_out']:.4f}   {row['seconds']:.0f} s", flush=True)
+        if "held_out" in row:
+            print(f"step {row['step']:6d} of {arguments.steps}   loss {row['mean_loss']:.4f}   held out {row['held_out']:.4f}   {row['seconds']:.0f} s", flush=True)
     print(f"weights: {folder / 'mini.safetensors'}")
 
 

@@ -101,14 +101,8 @@ class _Material:
         return self._once("features", lambda: features.of_domain(self.domain, self.p.image_size, self.device))
 
     def pool_features(self, kind: str) -> np.ndarray:
-        def make():  # chunk by chunk, so that a larger pool reuses the smaller one's
-            images, parts = self.pool(kind), []
-            key = store.key("pool", self.sources[kind])
-            for start in range(0, len(images), generate.CHUNK):
-                piece = images[start : start + generate.CHUNK]
-                parts.append(features.extract(piece, {"pool": key, "start": start, "n": len(piece)}, self.device, progress=False))
-            return np.concatenate(parts)
-        return self._once(f"features {kind}", make)
+        key = store.key("pool", self.sources[kind])
+        return self._once(f"features {kind}", lambda: features.of_pool(self.pool(kind), key, generate.CHUNK, self.device))
 
     def augmented_features(self, n: int) -> np.ndarray:
         """Features of n strongly augmented copies of the shots; the first n of a larger set are the same."""

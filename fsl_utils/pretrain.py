@@ -54,10 +54,12 @@ def learning_rate(step: int, steps: int) -> float:
 
 
 def run(names: list[str], steps: int, folder: Path, checkpoint_every: int = 250) -> Iterator[dict]:
-    """Train for `steps` of 32 images, every domain equally often; yields {step, loss, held_out, seconds}.
+    """Train for `steps` of 32 images, every domain equally often; yields {step, loss} after every step.
 
-    Writes `checkpoint.safetensors` into `folder`, resumes from it, and ends with
-    `mini.safetensors` and `loss.csv` there. Mixed precision (bfloat16) in forward and backward.
+    Every `checkpoint_every` steps it writes `checkpoint.safetensors` into `folder`, from which a later run
+    resumes, and adds to what it yields the mean loss since the last checkpoint and that of the averaged
+    weights on held-out groups: {step, loss, mean_loss, held_out, seconds}. It ends with `mini.safetensors` and
+    `loss.csv` there. Mixed precision (bfloat16) in forward and backward.
     """
     images, condition, held_out, digest = base_images(names)
     flips = {mini.CONDITIONS[n]: domains.SHEETS[n].flips for n in names}
@@ -65,7 +67,7 @@ def run(names: list[str], steps: int, folder: Path, checkpoint_every: int = 250)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     net = model.denoiser.to(device, memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(net.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.99))
-    ema = EMAModel(net.parameters(), decay=EMA_DECAY, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
+    ema = EMAModel(net.parameters(), decay=EMA_DECAY, use_ema_warmup=True, inv_gamma=1.0, power=0.75, foreach=True)
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "checkpoint.safetensors"
@@ -95,14 +97,14 @@ def run(names: list[str], steps: int, folder: Path, checkpoint_every: int = 250)
         ema.step(net.parameters())
         losses.append(loss.item())
 
-        done = step + 1
-        if done % checkpoint_every == 0 or done == steps:
-            row = {"step": done, "loss": float(np.mean(losses)), "held_out": _held_out_loss(model, ema, images[held_out], condition[held_out]),
-                   "seconds": time.perf_counter() - begin}
+        done = {"step": step + 1, "loss": losses[-1]}
+        if (step + 1) % checkpoint_every == 0 or step + 1 == steps:
+            done |= {"mean_loss": float(np.mean(losses)), "seconds": time.perf_counter() - begin,
+                     "held_out": _held_out_loss(model, ema, images[held_out], condition[held_out])}
             losses = []
-            curve.append(row)
-            _save(path, done, net, optimiser, ema, curve)
-            yield row
+            curve.append(done)
+            _save(path, step + 1, net, optimiser, ema, curve)
+        yield done
 
     ema.copy_to(net.parameters())
     about = {
@@ -111,7 +113,7 @@ def run(names: list[str], steps: int, folder: Path, checkpoint_every: int = 250)
         "images": int((~held_out).sum()), "unet": mini.UNET, "schedule": mini.SCHEDULE, "ema_decay": EMA_DECAY,
     }
     mini.save(model, folder / "mini.safetensors", about)
-    lines = ["step,loss,held_out"] + [f"{r['step']},{r['loss']:.5f},{r['held_out']:.5f}" for r in curve]
+    lines = ["step,loss,held_out"] + [f"{r['step']},{r['mean_loss']:.5f},{r['held_out']:.5f}" for r in curve]
     store.write_text(folder / "loss.csv", "\n".join(lines) + "\n")
 
 

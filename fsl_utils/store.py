@@ -105,7 +105,8 @@ def make(stage: str, params: dict, build, **context) -> Path:
         with disk_full_explained():
             scratch.mkdir(parents=True)
             start = time.perf_counter()
-            facts = build(scratch) or {}
+            facts = build(scratch)
+            facts = facts if isinstance(facts, dict) else {}
             record = {
                 "stage": stage, "key": folder.name, "stage_version": STAGES[stage], "params": params,
                 **provenance(), **context, **facts,
