@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 from scipy.stats import norm, spearmanr, t
-from sklearn.isotonic import isotonic_regression
 
 from . import StudyError, domains, metrics
 
@@ -483,6 +482,12 @@ def ratios_against(study: Resampled, arm: str, control: str) -> pd.DataFrame:
     return _family([contrast(study, key, study.at(control, key[1])) for key in keys])
 
 
+def gains(study: Resampled, control: str) -> pd.DataFrame:
+    """`ratios_against` of every arm that was run at a ratio: one family an arm. Empty where the control was not run."""
+    arms = dict.fromkeys(arm for arm, ratio in study.replicates if ratio > 0 and arm != control)
+    return pd.concat([pd.DataFrame(), *(ratios_against(study, arm, control) for arm in arms)], ignore_index=True)
+
+
 def forest(study: Resampled, ratio: float = PRIMARY[1]) -> pd.DataFrame:
     """Every arm against every control at `ratio`, Holm within each control; `beats_controls`: better than each of them."""
     families = [family for control in CONTROLS if len(family := against(study, control, ratio))]
@@ -529,10 +534,11 @@ def primary(found: list[Resampled]) -> pd.DataFrame:
 
 
 def slopes(study: Resampled, arm: tuple[str, float], control: tuple[str, float]) -> pd.DataFrame:
-    """The value of every draw under a control and under an arm: columns draw, arm, ratio, value."""
+    """The value of every draw under a control and under an arm: columns pair, draw, arm, ratio, value."""
     draws, columns = _row(study, control, arm)
+    pair = " to ".join(f"{name} {ratio:g}x" if ratio else name for name, ratio in (control, arm))
     return pd.DataFrame([
-        {"draw": int(draw), "arm": key[0], "ratio": key[1], "value": study.points.loc[key, draw],
+        {"pair": pair, "draw": int(draw), "arm": key[0], "ratio": key[1], "value": study.points.loc[key, draw],
          **columns, "cells": ";".join(cell[:12] for cell in study.cells[key][draw])}
         for key in (control, arm) for draw in study.points.columns[draws]
     ])
@@ -552,10 +558,9 @@ def exchange_rate(study: Resampled, arm: str) -> pd.DataFrame:
     n_real = study.setting["n_real"]
     amounts = n_real * (1 + np.array([ratio for _, ratio in tried]))
 
-    def worth(reference, value):
-        level = isotonic_regression(reference)
-        first = np.concatenate([[True], np.diff(level) > 0])  # where the curve is flat, the fewest images that reach it
-        return math.exp(np.interp(value, level[first], np.log(amounts[first]))) - n_real
+    def worth(levels, value):
+        first = np.concatenate([[True], np.diff(levels) > 0])  # where the curve is flat, the fewest images that reach it
+        return max(0.0, math.exp(np.interp(value, levels[first], np.log(amounts[first]))) - n_real)
 
     rows = []
     for key in [k for k in study.replicates if k[0] == arm]:
@@ -564,13 +569,21 @@ def exchange_rate(study: Resampled, arm: str) -> pd.DataFrame:
             continue
         means = study.points.loc[[*tried, key]].iloc[:, draws].mean(axis=1).to_numpy()
         resampled = np.stack([over_draws(study.replicates[k][draws]) for k in (*tried, key)], axis=1)
-        worths = np.array([worth(row[:-1], row[-1]) for row in resampled])
+        levels = monotone(np.vstack([means, resampled])[:, :-1])
+        observed, *worths = map(worth, levels, [means[-1], *resampled[:, -1]])
         low, high = interval(worths, len(draws) if len(draws) > 1 else study.rare_groups)
-        level = isotonic_regression(means[:-1])
-        beyond = ">=" if means[-1] >= level[-1] else "<=" if means[-1] <= level[0] else ""
-        rows.append({"arm": arm, "ratio": key[1], "images": worth(means[:-1], means[-1]), "low": low, "high": high,
+        beyond = ">=" if means[-1] >= levels[0, -1] else "<=" if means[-1] <= levels[0, 0] else ""
+        rows.append({"arm": arm, "ratio": key[1], "images": observed, "low": low, "high": high,
                      "beyond": beyond, "most": float(amounts[-1] - n_real), **columns})
     return pd.DataFrame(rows)
+
+
+def monotone(values: np.ndarray) -> np.ndarray:
+    """Isotonic regression of each row of values [B, K], by its min-max formula (Robertson, Wright, Dykstra 1988, 1.4)."""
+    sums = np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1)
+    k = values.shape[1]
+    mean = {(i, j): (sums[:, j + 1] - sums[:, i]) / (j + 1 - i) for i in range(k) for j in range(i, k)}
+    return np.stack([np.max([np.min([mean[i, j] for j in range(at, k)], axis=0) for i in range(at + 1)], axis=0) for at in range(k)], axis=1)
 
 
 def pr_curves(cells: pd.DataFrame, scores: pd.DataFrame, keys: list[tuple[str, float]], replicates: int = 300) -> pd.DataFrame:
@@ -620,7 +633,7 @@ def regret(cells: pd.DataFrame, scores: pd.DataFrame, arm: str, metric: str = "p
     other seeds of that draw, on images that did not choose. The fixed ratio is the best on average in the
     other draws. Columns: chosen, value, fixed, fixed_value, regret (positive: the fixed ratio is better),
     `honest`: False where there was no second seed and no other image, so that the value flatters the choice.
-    `summary` of it is in `regret_summary`. Ratio 0 is `real`. Raises StudyError for fewer than 2 draws.
+    `regret_summary` sums it up. Ratio 0 is `real`. Raises StudyError for fewer than 2 draws.
     """
     where = setting(cells)
     ours = cells[(cells["arm"] == arm) | (cells["arm"] == "real")]
@@ -704,6 +717,31 @@ def ratio_table(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     table = pd.concat(tables, ignore_index=True)
     differ = [name for name in [*TASK, *POOL] if table[name].nunique() > 1]
     return table[[*differ, "arm", "ratio", "pr_auc", "low", "high", "recall", "f1", "n_draws", "caution"]]
+
+
+SUMMARISED = ("pr_auc", "auroc", "f1_at_threshold", "recall_at_threshold")
+
+
+def summary(cells: pd.DataFrame, scores: pd.DataFrame, ratio: float = PRIMARY[1]) -> pd.DataFrame:
+    """What a paper's table shows of one study, at one ratio: columns arm, ratio, quantity, value, low, high, p_holm, beats_controls.
+
+    Quantities are the metrics SUMMARISED and the PR-AUC differences 'vs duplicate' and 'vs real'.
+    Metrics that the study lacks are left out.
+    """
+    have = [metric for metric in SUMMARISED if cells[metric].notna().any()]
+    made = {metric: resample(cells, scores, metric) for metric in have}
+    keys = [made["pr_auc"].at(arm, ratio) for arm in made["pr_auc"].arms]
+    parts = []
+    for metric, study in made.items():
+        table = curve(study).set_index(["arm", "ratio"])
+        parts.append(table.loc[[key for key in keys if key in table.index]].reset_index().rename(columns={"mean": "value"}).assign(quantity=metric))
+    compared = forest(made["pr_auc"], ratio)
+    if len(compared):
+        compared = compared[compared["control"].isin(["duplicate", "real"])]
+        parts.append(compared.rename(columns={"difference": "value"}).assign(quantity="vs " + compared["control"]))
+    table = pd.concat(parts, ignore_index=True)
+    columns = ["arm", "ratio", "quantity", "value", "low", "high", "p_holm", "beats_controls", "n_draws", "metric", *TASK, *POOL, "caution", "cells"]
+    return table.reindex(columns=columns)
 
 
 def worst(scores: pd.DataFrame, cell: str, count: int = 8) -> pd.DataFrame:

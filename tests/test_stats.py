@@ -7,6 +7,7 @@ import simulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
+from sklearn.isotonic import isotonic_regression
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from fsl_utils import StudyError, metrics, partitions, stats
@@ -265,6 +266,12 @@ def test_exchange_rate_reads_the_curve_of_real_images_backwards():
     assert row["images"] == pytest.approx(np.exp(np.interp(means["lora", 4.0], known, np.log([20, 40, 60]))) - 20)
     assert table.loc[1.0, "beyond"] == "<=" and table.loc[1.0, "images"] == pytest.approx(0)
     assert table.loc[20.0, "beyond"] == ">=" and table.loc[20.0, "images"] == pytest.approx(40)
+
+
+def test_monotone_is_isotonic_regression():
+    values = np.random.default_rng(0).normal(np.arange(5), 2, (30, 5))
+    for row, got in zip(values, stats.monotone(values)):
+        assert got == pytest.approx(isotonic_regression(row))
 
 
 def test_pr_curve_is_the_precision_where_a_recall_is_first_reached(few):

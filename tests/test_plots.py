@@ -1,0 +1,180 @@
+"""Figures and tables: what is drawn is what the table says, and the files are fit for a paper."""
+
+import re
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import simulate
+
+from fsl_utils import StudyError, arms, plots, stats
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def styled():
+    with plt.rc_context():
+        plots.style()
+        yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return simulate.study(draws=10)
+
+
+@pytest.fixture(scope="module")
+def study(tables):
+    return stats.resample(*tables)
+
+
+@pytest.fixture(scope="module")
+def three():
+    """A study of three draws on validation: an illustration."""
+    return simulate.study(draws=3, evaluated_on="validation", arms={("real", 0.0): 0.0, ("duplicate", 4.0): 0.1, ("lora_filtered", 4.0): 0.4})
+
+
+# -- Files -----------------------------------------------------------------------------------------------
+
+def test_save_writes_pdf_png_and_csv_the_same_twice(study, tmp_path):
+    table = stats.curve(study)
+    files = [plots.save(plots.curve(table), tmp_path / name / "curve_0.5x", table) for name in "ab"]
+    assert [f.name for f in files[0]] == ["curve_0.5x.pdf", "curve_0.5x.png", "curve_0.5x.csv"]
+    assert [f.read_bytes() for f in files[0]] == [f.read_bytes() for f in files[1]]
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == sorted(f.name for f in files[0])  # nothing half-written
+
+
+def test_fonts_are_embedded_as_truetype_and_text_is_text(study, tmp_path):
+    table = stats.curve(study)
+    pdf = plots.save(plots.curve(table), tmp_path / "curve", table)[0].read_bytes()
+    assert b"/FontFile2" in pdf and b"/Type3" not in pdf
+
+
+def test_csv_is_the_table_and_names_the_cells(study, tmp_path):
+    table = stats.curve(study)
+    back = pd.read_csv(plots.save(plots.curve(table), tmp_path / "curve", table)[2])
+    assert back["mean"].to_numpy() == pytest.approx(table["mean"].to_numpy(), rel=1e-5)
+    assert all(re.fullmatch("[0-9a-f]{12}(;[0-9a-f]{12})*", names) for names in back["cells"])
+    with pytest.raises(StudyError, match="cells"):
+        plots.save(plots.curve(table), tmp_path / "curve", table.drop(columns=["cells"]))
+
+
+def test_the_page_holds_the_figures(study):
+    assert plots.curve(stats.curve(study)).get_figwidth() <= plots.COLUMN
+    assert plots.curve(stats.curve(study), gains=stats.gains(study, "duplicate")).get_figwidth() <= plots.PAGE
+    assert plots.forest(stats.forest(study)).get_figwidth() <= plots.PAGE
+
+
+# -- Style ------------------------------------------------------------------------------------------------
+
+def test_every_arm_has_its_look_and_none_needs_colour():
+    assert set(arms.ARMS) <= set(plots.ARM_STYLE)
+    without_colour = [(marker, line) for _, marker, line in plots.ARM_STYLE.values()]
+    assert len(set(without_colour)) == len(without_colour)
+
+
+def test_an_arm_without_a_style_gets_one_and_always_the_same():
+    assert plots.arm_style("mine") == plots.arm_style("mine")
+    plt.plot([0, 1], color=plots.arm_style("mine")[0], marker=plots.arm_style("mine")[1], linestyle=plots.arm_style("mine")[2])
+
+
+# -- What is drawn -------------------------------------------------------------------------------------------
+
+def test_curve_draws_the_means_of_the_arms_asked_for(study):
+    table = stats.curve(study)
+    axis = plots.curve(table, ["real", "lora"]).axes[0]
+    drawn = [line for line in axis.get_lines() if line.get_marker() == plots.arm_style("lora")[1]]
+    assert len(drawn) == 1 and drawn[0].get_ydata() == pytest.approx(table[table["arm"] == "lora"].sort_values("ratio")["mean"])
+    labels = [text.get_text() for text in axis.figure.legends[0].get_texts()]
+    assert labels == ["real", "lora"]
+    assert [t.get_text() for t in axis.get_xticklabels()] == ["0x", "0.5x", "1x", "2x", "4x", "10x", "20x"]
+
+
+def test_forest_fills_what_is_significant_and_nothing_else(study):
+    table = stats.forest(study)
+    figure = plots.forest(table)
+    for axis, (_, part) in zip(figure.axes, table.groupby("control", sort=False)):
+        points = {round(float(line.get_xdata()[0]), 9): line for line in axis.get_lines() if line.get_marker() not in ("None", None, "")}
+        for row in part.itertuples():
+            assert (points[round(row.difference, 9)].get_markerfacecolor() != "white") == (row.p_holm < 0.05)
+
+
+def test_slopes_draw_one_line_a_draw_and_count_those_that_rise(study):
+    table = stats.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))
+    axis = plots.paired_slopes(table).axes[0]
+    assert len(axis.get_lines()) == 10 + 1
+    wide = table.pivot(index="draw", columns="arm", values="value")
+    rising = int((wide["lora_filtered"] > wide["real"]).sum())
+    assert f"{rising} of 10 draws rise" in axis.get_title(loc="left")
+
+
+def test_few_draws_and_validation_stand_on_every_figure_and_table(three):
+    cells, scores = three
+    study = stats.resample(cells, scores)
+    made = [
+        plots.curve(stats.curve(study)), plots.panels(stats.curve(study)), plots.forest(stats.forest(study)),
+        plots.paired_slopes(stats.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))),
+        plots.pr_curves(stats.pr_curves(cells, scores, [("real", 0.0)], replicates=20), 0.3),
+    ]
+    heads = [figure.get_suptitle() for figure in made] + list(plots.table(stats.summary(cells, scores)))
+    for head in heads:
+        assert "ILLUSTRATION: 3 DRAWS" in head and "PRELIMINARY" in head
+
+
+def test_the_rest_of_the_figures_are_drawn(tables, study):
+    rate = stats.exchange_rate(study, "lora")
+    points = [line.get_ydata() for line in plots.exchange_rate(rate).axes[0].get_lines() if len(line.get_ydata()) == len(rate)]
+    assert any(np.allclose(y, rate["images"]) for y in points)
+    pools = pd.DataFrame({"pool": tables[0]["pool"].loc[lambda p: p != ""].unique()})
+    pools["kid"] = np.linspace(0, 1, len(pools))
+    gains = stats.pool_gains(tables[0], pools)
+    assert f"{len(gains)} points, 10 draws" in plots.scatter(gains, "kid").axes[0].get_title(loc="left")
+    pairs = pd.DataFrame({"kind": ["real", "real", "synthetic"], "value": [0.1, 0.3, 0.2]})
+    labels = [text.get_text() for text in plots.histograms(pairs, "LPIPS").legends[0].get_texts()]
+    assert labels == ["real (2)", "synthetic (1)"]
+
+
+def test_sheet_shows_every_pixel_as_it_is():
+    grey = np.random.default_rng(0).integers(0, 256, (5, 1, 8, 8), dtype=np.uint8)
+    colour = np.random.default_rng(1).integers(0, 256, (2, 3, 8, 8), dtype=np.uint8)
+    figure = plots.sheet([("grey", grey), ("none", grey[:0]), ("colour", colour)], per_row=3)
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["grey", "colour"]
+    first, second = (axis.get_images()[0].get_array() for axis in figure.axes)
+    assert (first[9:17, 9:17] == grey[4, 0][..., None]).all()  # the fifth image: second row, second column
+    assert (second[:8, 9:17] == colour[1].transpose(1, 2, 0)).all()
+
+
+@pytest.mark.parametrize("rows, word", [
+    ([], "no image"), ([("a", np.zeros((0, 1, 8, 8), np.uint8))], "no image"), ([("a", np.zeros((2, 1, 8, 8)))], "uint8"),
+    ([("a", np.zeros((2, 8, 8), np.uint8))], "'a'"), ([("a", np.zeros((2, 2, 8, 8), np.uint8))], "'a'"),
+])
+def test_a_sheet_of_something_else_is_refused(rows, word):
+    with pytest.raises(StudyError, match=word):
+        plots.sheet(rows)
+
+
+# -- Tables ----------------------------------------------------------------------------------------------------
+
+def test_table_holds_the_numbers_intervals_and_marks(tables, tmp_path):
+    summary = stats.summary(*tables)
+    markdown, latex = (file.read_text() for file in plots.save_table(tmp_path / "table", summary)[:2])
+    row = summary[(summary["arm"] == "lora_filtered") & (summary["quantity"] == "vs duplicate")].iloc[0]
+    line = next(line for line in markdown.splitlines() if line.startswith("| lora_filtered 4x"))
+    stars = r"\*" * sum(row["p_holm"] < level for level in (0.05, 0.01, 0.001))
+    number = f"{row['value']:+.3f}{stars} [{row['low']:+.3f}, {row['high']:+.3f}]".replace("0.", ".")
+    assert number in line
+    assert line.count("|") == markdown.splitlines()[0].count("|")
+    body = latex[latex.index(r"\midrule"): latex.index(r"\bottomrule")]
+    assert r"lora\_filtered 4x" in body and not re.search(r"(?<!\\)_", body)
+    assert body.count(r"\\") == summary[["arm", "ratio"]].drop_duplicates().shape[0]
+    assert latex.count("{") == latex.count("}")
+
+
+def test_table_marks_an_arm_that_beats_each_control_and_only_that():
+    arms_ = {("real", 0.0): 0.0, ("duplicate", 4.0): 0.0, ("lora", 4.0): 0.1, ("lora_filtered", 4.0): 3.0}
+    markdown, latex = plots.table(stats.summary(*simulate.study(arms=arms_, draws=10)))
+    assert "lora_filtered 4x †" in markdown and "lora 4x †" not in markdown and r"$^\dagger$" in latex
