@@ -26,7 +26,7 @@ def request(adapter: dict | None, domain, draw, *, mode: str = "noise", strength
     if not 0 < strength <= 1:
         raise StudyError(f"strength is {strength}: take a value in (0, 1]")
     wanted = {
-        "base": store.sha256(mini.WEIGHTS), "domain": domain.name, "mode": mode, "guidance": float(guidance),
+        "base": store.sha256(mini.weights()), "domain": domain.name, "mode": mode, "guidance": float(guidance),
         "steps": steps, "seed": seed, "condition": "common" if common or adapter is None else "rare",
         "adapter": store.key("adapter", adapter) if adapter else None,
     }
@@ -72,7 +72,7 @@ def sample(backbone: mini.Mini, wanted: dict, numbers, domain, draw) -> np.ndarr
 
     Out of memory: the batch is halved until it fits.
     """
-    row = backbone.condition(wanted["domain"]) if wanted["condition"] == "common" else mini.RARE
+    row = mini.condition(wanted["domain"]) if wanted["condition"] == "common" else mini.RARE
     parts, todo, batch = [], list(numbers), CHUNK
     while todo:
         try:
@@ -95,13 +95,11 @@ def _sample_batch(backbone, wanted, numbers, row, domain, draw) -> np.ndarray:
     solver.set_timesteps(wanted["steps"], device=blank.device)
     timesteps, latents = solver.timesteps, noise
     if wanted["mode"] != "noise":
-        rows = draw.shots if wanted["mode"] == "from_shot" else draw.common
-        sources = np.array([partitions.generator("source", wanted["seed"], i).choice(rows) for i in numbers])
         # As diffusers' image-to-image pipelines: the last `strength` of the steps, from the noised source.
         skipped = min(wanted["steps"] - 1, round(wanted["steps"] * (1 - wanted["strength"])))
         timesteps = timesteps[skipped:]
         solver.set_begin_index(skipped)
-        latents = solver.add_noise(backbone.encode(domain.images(size)[sources]), noise, timesteps[:1].repeat(len(noise)))
+        latents = solver.add_noise(backbone.encode(domain.images(size)[sources(wanted, numbers, draw)]), noise, timesteps[:1].repeat(len(noise)))
     condition = torch.full((len(numbers),), row, device=blank.device)
     for t in timesteps:
         velocity = backbone.predict(latents, t.expand(len(numbers)), condition)
@@ -110,6 +108,14 @@ def _sample_batch(backbone, wanted, numbers, row, domain, draw) -> np.ndarray:
             velocity = without + wanted["guidance"] * (velocity - without)
         latents = solver.step(velocity, t, latents).prev_sample
     return backbone.decode(latents)
+
+
+def sources(wanted: dict, numbers, draw) -> np.ndarray | None:
+    """Positions in the domain's table of the images that `numbers` of a pool start from, [n]; None for mode 'noise'."""
+    if wanted["mode"] == "noise":
+        return None
+    rows = draw.shots if wanted["mode"] == "from_shot" else draw.common
+    return np.array([partitions.generator("source", wanted["seed"], i).choice(rows) for i in numbers])
 
 
 def image_seed(seed: int, number: int) -> int:

@@ -109,17 +109,18 @@ def _source(notebook: str) -> Path:
 
 
 @functools.cache
-def _data_hash(name: str, rare_class: str, protocol: str) -> str:
-    return domains.load(name, rare_class, protocol).data_hash
+def _data_hash(domain: str, rare_class: str, protocol: str, folder: str, common_class: str, group_pattern: str) -> str:
+    own = {"folder": folder, "common_class": common_class, "group_pattern": group_pattern}
+    return domains.load(domain, rare_class, protocol, **own).data_hash
 
 
 def request(node: Node) -> dict:
     """What determines a run: the notebook's text, its parameters, the data, the backbone and every stage's version."""
     v = node.values
-    task = [v.get(name, params.default(name)) for name in ("domain", "rare_class", "protocol")]
+    task = [v.get(name, params.default(name)) for name in ("domain", "rare_class", "protocol", "folder", "common_class", "group_pattern")]
     return {
         "notebook": STAGES[node.stage], "source": store.sha256(_source(STAGES[node.stage])), "parameters": v,
-        "data": _data_hash(*task), "base": store.sha256(mini.WEIGHTS), "stages": store.STAGES,
+        "data": _data_hash(*task), "base": store.sha256(mini.weights()), "stages": store.STAGES,
     }
 
 

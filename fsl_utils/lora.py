@@ -27,7 +27,7 @@ CHECKPOINT_EVERY = 100
 def request(domain, draw, image_size: int, seed: int, steps: int, backbone: str = "mini") -> dict:
     """All that determines an adapter: its key in the store is the hash of this."""
     return {
-        "backbone": backbone, "base": store.sha256(mini.WEIGHTS), "data": domain.data_hash, "domain": domain.name,
+        "backbone": backbone, "base": store.sha256(mini.weights()), "data": domain.data_hash, "domain": domain.name,
         "rare_class": domain.rare_class, "protocol": domain.protocol, "image_size": image_size,
         "draw": draw.number, "n_real": len(draw.shots), "seed": seed, "steps": steps, **SETTINGS,
     }
@@ -78,7 +78,7 @@ def train(domain, draw, image_size: int, seed: int, steps: int, device: str = "c
     base = mini.load(device=device)
     if image_size != base.image_size:
         raise StudyError(f"image_size is {image_size}, but mini paints {base.image_size} pixels: set image_size={base.image_size}")
-    common_row = base.condition(domain.name)
+    common_row = mini.condition(domain.name)
     backbone = attach(base, common_row)
     net = backbone.denoiser.train()
     trained = {n: p for n, p in net.named_parameters() if p.requires_grad}

@@ -8,6 +8,7 @@ class, whose row is learned with the adapter.
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from safetensors.torch import save_file
 
 from . import StudyError, store
 
-WEIGHTS = Path(__file__).parent / "weights" / "mini.safetensors"
+SHIPPED = Path(__file__).parent / "weights" / "mini.safetensors"
 
 # Rows of the class embedding. OTHER is for a user's own folder, RARE for the adapter.
 NULL, OTHER, RARE = 0, 4, 5
@@ -97,12 +98,18 @@ class Mini:
         """The noise schedule that training and every solver share."""
         return _SCHEDULER
 
-    def condition(self, domain: str) -> int:
-        """Row of the embedding for a domain's common class."""
-        return CONDITIONS.get(domain, OTHER)
-
 
 _SCHEDULER = DDPMScheduler(**SCHEDULE)
+
+
+def condition(domain: str) -> int:
+    """Row of the embedding for a domain's common class."""
+    return CONDITIONS.get(domain, OTHER)
+
+
+def weights() -> Path:
+    """The weights in use: those that `FSL_MINI` names (pretraining continued on a user's folder), else the shipped ones."""
+    return Path(os.environ.get("FSL_MINI") or SHIPPED)
 
 
 def create(scales: torch.Tensor, seed: int) -> Mini:
@@ -126,8 +133,12 @@ def save(model: Mini, path: Path, about: dict) -> None:
     store.write_whole(path, lambda partial: save_file(tensors, partial, metadata={"about": json.dumps(about)}))
 
 
-def load(path: Path = WEIGHTS, device: str = "cpu") -> Mini:
-    """Load the pretrained weights as float32, in eval mode. Raises StudyError where the file is missing or damaged."""
+def load(path: Path | None = None, device: str = "cpu") -> Mini:
+    """Load pretrained weights (those in use, if no path is given) as float32, in eval mode.
+
+    Raises StudyError where the file is missing or damaged.
+    """
+    path = path or weights()
     if not path.is_file():
         raise StudyError(f"{path}: the weights of mini are missing; check the file out again or run python -m fsl_utils pretrain")
     try:

@@ -4,7 +4,6 @@ A killed run resumes from its last checkpoint and ends with the same weights: ev
 draws its batch, noise and dropout from a generator seeded by (seed, step).
 """
 
-import hashlib
 import json
 import math
 import time
@@ -12,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from diffusers.training_utils import EMAModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from . import augment, domains, mini, partitions, store
+from . import StudyError, augment, domains, mini, partitions, store
 
 BATCH = 32
 LEARNING_RATE = 4e-4
@@ -29,21 +29,23 @@ HELD_OUT = 0.1  # share of base groups that only the loss curve sees
 SEED = 0
 
 
-def base_images(names: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
-    """Base images of the domains: uint8 [N, 1, 64, 64], condition [N], held out [N] (bool), data hash."""
-    pixels, condition, held_out, hashes = [], [], [], []
-    for name in names:
-        domain = domains.load(name)
-        rows = domain.rows("base", label=0)
+def base_images(tasks: list[domains.Domain]) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
+    """Base images of the domains: uint8 [N, 1, 64, 64], condition [N], held out [N] (bool), file names by domain.
+
+    Raises StudyError where a domain has no base image.
+    """
+    pixels, condition, held_out, files = [], [], [], {}
+    for domain in tasks:
+        name, rows = domain.name, domain.rows("base", label=0)
+        if not len(rows):
+            raise StudyError(f"{name} has no base image: pretraining needs common images of groups without a rare one")
         groups = domain.table["group"].iloc[rows]
-        apart = partitions.pick(groups.drop_duplicates().set_axis(groups.drop_duplicates()).map(lambda g: name),
-                                HELD_OUT, partitions.generator(name, "held out of pretraining"))
+        apart = partitions.pick(pd.Series(name, index=groups.unique()), HELD_OUT, partitions.generator(name, "held out of pretraining"))
         pixels.append(domain.images(mini.IMAGE_SIZE)[rows])
-        condition.append(np.full(len(rows), mini.CONDITIONS[name]))
+        condition.append(np.full(len(rows), mini.condition(name)))
         held_out.append(groups.isin(apart).to_numpy())
-        hashes.append(domain.data_hash)
-    digest = hashlib.sha256("".join(hashes).encode()).hexdigest()
-    return np.concatenate(pixels), np.concatenate(condition), np.concatenate(held_out), digest
+        files[name] = domain.table["image"].iloc[rows].tolist()
+    return np.concatenate(pixels), np.concatenate(condition), np.concatenate(held_out), files
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -53,19 +55,21 @@ def learning_rate(step: int, steps: int) -> float:
     return LEARNING_RATE * min(1, (step + 1) / WARMUP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * down)))
 
 
-def run(names: list[str], steps: int, folder: Path, checkpoint_every: int = 250) -> Iterator[dict]:
+def run(tasks: list[domains.Domain], steps: int, folder: Path, start: Path | None = None, checkpoint_every: int = 250) -> Iterator[dict]:
     """Train for `steps` of 32 images, every domain equally often; yields {step, loss} after every step.
+
+    From random weights, or from those of `start`, whose band scales are kept.
 
     Every `checkpoint_every` steps it writes `checkpoint.safetensors` into `folder`, from which a later run
     resumes, and adds to what it yields the mean loss since the last checkpoint and that of the averaged
     weights on held-out groups: {step, loss, mean_loss, held_out, seconds}. It ends with `mini.safetensors` and
     `loss.csv` there. Mixed precision (bfloat16) in forward and backward.
     """
-    images, condition, held_out, digest = base_images(names)
-    flips = {mini.CONDITIONS[n]: domains.SHEETS[n].flips for n in names}
-    model = mini.create(mini.band_scales(images[~held_out]), SEED)
+    images, condition, held_out, files = base_images(tasks)
+    flips = {mini.condition(task.name): domains.SHEETS[task.name].flips for task in tasks}
+    model = mini.load(start) if start else mini.create(mini.band_scales(images[~held_out]), SEED)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    net = model.denoiser.to(device, memory_format=torch.channels_last).train()
+    net = model.denoiser.to(device, memory_format=torch.channels_last).train().requires_grad_(True)
     optimiser = torch.optim.AdamW(net.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.99))
     ema = EMAModel(net.parameters(), decay=EMA_DECAY, use_ema_warmup=True, inv_gamma=1.0, power=0.75, foreach=True)
 
@@ -108,9 +112,8 @@ def run(names: list[str], steps: int, folder: Path, checkpoint_every: int = 250)
 
     ema.copy_to(net.parameters())
     about = {
-        "domains": names, "steps": steps, "batch": BATCH, "seed": SEED, "data": digest,
-        "partitions": {n: store.sha256(partitions.SHIPPED / f"{n}.csv") for n in names},
-        "images": int((~held_out).sum()), "unet": mini.UNET, "schedule": mini.SCHEDULE, "ema_decay": EMA_DECAY,
+        "domains": [task.name for task in tasks], "start": model.hash, "steps": steps, "batch": BATCH, "seed": SEED, "images": int((~held_out).sum()),
+        "files": files, "unet": mini.UNET, "schedule": mini.SCHEDULE, "ema_decay": EMA_DECAY,
     }
     mini.save(model, folder / "mini.safetensors", about)
     lines = ["step,loss,held_out"] + [f"{r['step']},{r['mean_loss']:.5f},{r['held_out']:.5f}" for r in curve]
@@ -119,7 +122,9 @@ def run(names: list[str], steps: int, folder: Path, checkpoint_every: int = 250)
 
 @torch.no_grad()
 def _held_out_loss(model, ema, images, condition) -> float:
-    """Loss of the averaged weights on held-out groups, at the same noise every time."""
+    """Loss of the averaged weights on held-out groups, at the same noise every time; NaN where none are held out."""
+    if not len(images):
+        return float("nan")
     net = model.denoiser
     ema.store(net.parameters())
     ema.copy_to(net.parameters())

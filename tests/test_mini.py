@@ -3,7 +3,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fsl_utils import StudyError, mini
+from fsl_utils import StudyError, mini, partitions
 
 
 def test_haar_is_orthonormal_and_two_levels_deep():
@@ -46,6 +46,12 @@ def test_shipped_weights_beat_the_trivial_prediction_on_development_images(backb
     rows = elpv.rows("development", 0)[:64]
     loss = backbone.loss(backbone.encode(elpv.images(64)[rows]), torch.full((64,), mini.CONDITIONS["elpv"]), torch.Generator().manual_seed(0))
     assert loss.mean() < 0.7
+
+
+def test_every_image_that_the_shipped_weights_saw_is_base(backbone):
+    for name, files in backbone.about["files"].items():
+        partition = partitions.shipped(name).set_index("file")["partition"]
+        assert files and set(partition[files]) == {"base"}
 
 
 def test_save_and_load_round_trip(tmp_path):

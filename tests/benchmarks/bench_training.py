@@ -8,14 +8,13 @@ A bare step is forward and backward on random tensors with the same batch; it dr
 
 import itertools
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
 
-from fsl_utils import classifiers, domains, generate, lora, mini, partitions, pretrain, store
+from fsl_utils import classifiers, domains, generate, lora, mini, partitions, pretrain
 from fsl_utils.arms import ARMS, mix
 
 ROUNDS = 30
@@ -51,7 +50,7 @@ def main() -> None:
     draw = partitions.draw(task.table, 0, 40)
     folder = Path(tempfile.mkdtemp())
 
-    steps = pretrain.run(["elpv"], 10_000, folder, checkpoint_every=10_000)
+    steps = pretrain.run([task], 10_000, folder, checkpoint_every=10_000)
     net = mini.create(torch.ones(16), 0).denoiser.to(memory_format=torch.channels_last).train()
     compare("pretraining", lambda: next(steps), bare_diffusion(net, pretrain.BATCH, autocast=True), pretrain.BATCH)
 
@@ -78,8 +77,6 @@ def main() -> None:
 
     numbers = itertools.count(0, 50)
     compare("sampling", lambda: generate.sample(backbone, wanted, range(start := next(numbers), start + 50), task, draw), bare, 50)
-    for leftover in (store.root() / "work").glob("adapter-*"):
-        print(f"left behind by fine-tuning: {leftover}", file=sys.stderr)
 
 
 if __name__ == "__main__":
