@@ -1,0 +1,52 @@
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fsl_utils import StudyError, mini, pretrain
+
+
+def test_base_images_are_common_and_from_base_groups(elpv):
+    images, condition, held_out, files = pretrain.base_images([elpv])
+    assert images.shape == (len(condition), 1, 64, 64) and set(condition) == {mini.CONDITIONS["elpv"]}
+    table = elpv.table.set_index("image").loc[files["elpv"]]
+    assert set(table["partition"]) == {"base"} and set(table["label"]) == {0}
+    assert 0 < held_out.mean() < 0.35
+    assert not set(table["group"][held_out]) & set(table["group"][~held_out])
+
+
+def test_a_killed_run_resumes_to_the_same_weights(elpv, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    rows = list(pretrain.run([elpv], 4, whole, checkpoint_every=2))
+    assert [r["step"] for r in rows] == [1, 2, 3, 4] and [("held_out" in r) for r in rows] == [False, True, False, True]
+    list(itertools.islice(pretrain.run([elpv], 4, broken, checkpoint_every=2), 3))  # killed in the third step
+    assert not (broken / "mini.safetensors").exists()
+    assert [r["step"] for r in pretrain.run([elpv], 4, broken, checkpoint_every=2)] == [3, 4]
+    a, b = (load_file(folder / "mini.safetensors") for folder in (whole, broken))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert (whole / "loss.csv").read_text() == (broken / "loss.csv").read_text()
+    assert mini.load(whole / "mini.safetensors").about["steps"] == 4
+
+
+def test_continued_from_given_weights(elpv, tmp_path):
+    for _ in pretrain.run([elpv], 1, tmp_path, start=mini.SHIPPED):
+        pass
+    before, after = mini.load(mini.SHIPPED), mini.load(tmp_path / "mini.safetensors")
+    assert torch.equal(before.scales, after.scales) and after.about["start"] == before.hash
+    moved = max((a - b).abs().max() for a, b in zip(before.denoiser.parameters(), after.denoiser.parameters()))
+    assert 0 < moved < 0.01
+
+
+def test_rate_warms_up_holds_and_decays():
+    rates = np.array([pretrain.learning_rate(s, 5000) for s in range(5000)])
+    assert rates[0] < rates[100] < rates[250] == rates[3000] == pretrain.LEARNING_RATE
+    assert rates[-1] < 0.02 * pretrain.LEARNING_RATE and (np.diff(rates[3500:]) <= 0).all()
+
+
+def test_a_domain_without_base_images_is_refused(elpv, tmp_path):
+    none = dataclasses.replace(elpv, table=elpv.table.assign(partition="development"))
+    with pytest.raises(StudyError, match="no base image"):
+        next(pretrain.run([none], 1, tmp_path))
