@@ -35,3 +35,27 @@ def sampler(domain, draw, adapter: dict, device: str = "cpu") -> None:
 
     button.on_click(show)
     display(widgets.VBox([widgets.HBox([mode, seed]), widgets.HBox([guidance, strength, steps]), button, out]))
+
+
+def neighbours(synthetic, nearest, real) -> None:
+    """A slider over synthetic images, nearest to a real one first, each beside that real image.
+
+    synthetic: uint8 [N, C, S, S]. nearest: of `copies.Verdicts`. real: all images of the domain, in table order.
+    """
+    order = nearest.sort_values("distance").reset_index(drop=True)
+    place, out = widgets.IntSlider(0, min=0, max=len(order) - 1, description="rank"), widgets.Output()
+
+    def show(_=None):
+        row = order.iloc[place.value]
+        verdict = "copied" if row["copied"] else "not copied"
+        figure = plots.sheet([(f"synthetic {row['number']} | {row['image']} | distance {row['distance']:.3f}, {verdict}",
+                               [synthetic[row["number"]], real[row["row"]]])], per_row=2)
+        figure.set_size_inches(3.4, 2)
+        with out:
+            out.clear_output(wait=True)
+            display(figure)
+        plt.close(figure)
+
+    place.observe(show, "value")
+    show()
+    display(widgets.VBox([place, out]))

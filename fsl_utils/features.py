@@ -65,3 +65,11 @@ def extract(images: np.ndarray, source: dict, device: str = "cpu", progress: boo
 def of_domain(domain, image_size: int, device: str = "cpu") -> np.ndarray:
     """Features of all of a domain's images in table order, float32 [N, 1280]."""
     return extract(domain.images(image_size), {"data": domain.data_hash, "image_size": image_size}, device)
+
+
+def of_pool(images: np.ndarray, pool: str, chunk: int, device: str = "cpu") -> np.ndarray:
+    """Features of the first images of a pool (its key), float32 [N, 1280]; kept by `chunk`, so that a larger pool reuses a smaller one's."""
+    pieces = [images[i : i + chunk] for i in range(0, len(images), chunk)]
+    return np.concatenate([
+        extract(piece, {"pool": pool, "start": i * chunk, "n": len(piece)}, device, progress=False) for i, piece in enumerate(pieces)
+    ])
