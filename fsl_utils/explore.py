@@ -14,9 +14,13 @@ COMMON, RARE = plots.SKY, plots.RED
 
 
 def title(domain: domains.Domain) -> str:
-    """The task in a few words; a split by image says that it leaks."""
-    leaks = "   [split by image: leaks by design]" if domain.protocol == "image" else ""
-    return f"{domain.name}: {domain.rare_class} against {domain.common_class}{leaks}"
+    """The task in a few words."""
+    return f"{domain.name}: {domain.rare_class} against {domain.common_class}{caution(domain)}"
+
+
+def caution(domain: domains.Domain) -> str:
+    """What every figure of a split by image says."""
+    return "   [split by image: leaks by design]" if domain.protocol == "image" else ""
 
 
 def sides(domain: domains.Domain, draw: partitions.Draw | None = None) -> pd.Series:
@@ -46,7 +50,7 @@ def class_figure(found: pd.DataFrame, heading: str) -> Figure:
     axis.barh(y, found["groups"], height=0.35, color=plots.BLUE, label="groups")
     for at, (n, g) in enumerate(zip(found["images"], found["groups"])):
         axis.annotate(f"{n:,} / {g:,}", (n, at), xytext=(3, 0), textcoords="offset points", va="center", fontsize=6.5)
-    axis.set(xscale="log", yticks=y, yticklabels=found["class_name"], xlabel="images / groups", xlim=(None, found["images"].max() * 2.5))
+    axis.set(xscale="log", yticks=y, yticklabels=found["class_name"], xlabel="images / groups", xlim=(1, found["images"].max() * 2.5))
     axis.set_title(heading, loc="left")
     axis.legend(loc="lower right")
     return figure
@@ -83,7 +87,7 @@ def class_sheet(domain: domains.Domain, size: int, per_class: int = 32, seed: in
     groups, rows = domain.table["group"].to_numpy(), []
     for label, name in ((1, f"rare: {domain.rare_class}"), (0, f"common: {domain.common_class}")):
         chosen = partitions.spread(domain.rows("development", label), groups, partitions.generator("class sheet", seed))[:per_class]
-        rows.append((f"{name}, {len(chosen)} images of {len(set(groups[chosen]))} groups", domain.images(size)[chosen]))
+        rows.append((f"{name}, {len(chosen)} images of {len(set(groups[chosen]))} groups{caution(domain)}", domain.images(size)[chosen]))
     return plots.sheet(rows)
 
 
@@ -95,7 +99,7 @@ def group_sheet(domain: domains.Domain, size: int, n_groups: int = 6, per_group:
     rows = []
     for group in largest:
         here = development[development["whole"] == group].sort_values(["label", "image"], ascending=[False, True])
-        rows.append((f"{group}: {int(here['label'].sum())} rare of {len(here)}", domain.images(size)[here.index[:per_group]]))
+        rows.append((f"{group}: {int(here['label'].sum())} rare of {len(here)}{caution(domain)}", domain.images(size)[here.index[:per_group]]))
     return plots.sheet(rows)
 
 
@@ -111,17 +115,19 @@ def group_figure(domain: domains.Domain, draw: partitions.Draw | None = None) ->
     figure, axes = plt.subplots(1, len(names), figsize=(plots.PAGE, 2), sharey=True, width_ratios=np.maximum(widths, 0.12 * sum(widths)), squeeze=False)
     for axis, side in zip(axes.flat, names):
         here = groups.loc[side].sort_values(["rare", "n"], ascending=False)
-        x = np.arange(len(here))
+        edges = np.arange(len(here) + 1) - 0.5
         parts = [(here["shots"], plots.BLACK, "shots"), (here["rare"] - here["shots"], RARE, domain.rare_class), (here["n"] - here["rare"], COMMON, domain.common_class)]
         bottom = np.zeros(len(here))
         for height, colour, label in parts:
+            top = bottom + height.to_numpy()
             if draw is not None or label != "shots":
-                axis.bar(x, height, bottom=bottom, width=1, color=colour, label=label, linewidth=0)
-            bottom = bottom + height.to_numpy()
+                axis.stairs(top, edges, baseline=bottom, fill=True, color=colour, label=label, linewidth=0)
+            bottom = top
         axis.set(xticks=[], xlim=(-0.5, len(here) - 0.5), xlabel=f"{len(here):,} groups")
         axis.set_title(f"{side}\n{int(here['rare'].sum()):,} rare of {int(here['n'].sum()):,} images", loc="left")
     axes.flat[0].set_ylabel("images of the group")
-    axes.flat[-1].legend(loc="upper right", fontsize=6)
+    figure.suptitle(title(domain), x=0.01, ha="left")
+    figure.legend(*axes.flat[-1].get_legend_handles_labels(), loc="outside right upper")
     return figure
 
 
@@ -153,9 +159,10 @@ def pair_sheet(domain: domains.Domain, found: audit.Similar, size: int, n: int =
     if found.pairs.empty:
         return None
     row = pd.Series(domain.table.index, index=domain.table["image"])
-    pairs = found.pairs.drop_duplicates("image").head(n)
-    return plots.sheet([(f"test: similarity {pairs['similarity'].iloc[0]:.3f} to {pairs['similarity'].iloc[-1]:.3f}", domain.images(size)[row[pairs["image"]]]),
-                        ("development", domain.images(size)[row[pairs["other"]]])])
+    pairs = found.pairs.head(n)
+    # Filled up with white, so that a few pairs are not blown up to the width of the page.
+    shown = [np.pad(domain.images(size)[row[pairs[c]]], [(0, n - len(pairs)), (0, 0), (0, 0), (0, 0)], constant_values=255) for c in ("image", "other")]
+    return plots.sheet([(f"test: similarity {pairs['similarity'].iloc[0]:.3f} to {pairs['similarity'].iloc[-1]:.3f}{caution(domain)}", shown[0]), ("development", shown[1])])
 
 
 def view_table(findings: tuple[str, ...] = ("Effusion", "Pneumothorax", "Cardiomegaly", "Infiltration", "Mass", "Nodule")) -> pd.DataFrame:
@@ -191,7 +198,8 @@ def browse(domain: domains.Domain, size: int, per_page: int = 48) -> None:
     from IPython.display import display
 
     table = domain.table[domain.table["partition"] == "development"]
-    names = {"choose": table.index[:0], "both classes": table.index} | {name: rows.index for name, rows in table.groupby("class_name")}
+    names = {"choose": table.index[:0], "both classes": table.index, domain.rare_class: table.index[table["label"] == 1],
+             domain.common_class: table.index[table["label"] == 0]}
     kind = widgets.Dropdown(options=list(names), description="class")
     group = widgets.Dropdown(options=["all groups", *sorted(table["group"].unique())], description="group")
     page, out = widgets.BoundedIntText(0, min=0, max=9999, description="page"), widgets.Output()

@@ -12,6 +12,7 @@ TABLE = {
     "folder": (str, "", None, "path of your own images, for domain 'folder'"),
     "common_class": (str, "", None, "the common class, for domain 'folder'"),
     "group_pattern": (str, "", None, "regular expression whose first group names the group, for domain 'folder'"),
+    "view": (str, "PA", {"PA", "AP", "all"}, "PA, AP or all, for domain 'chestxray14'"),
     "protocol": (str, "group", {"group", "image"}, "group or image"),
     "image_size": (int, 64, lambda v: 16 <= v <= 1024 and v % 4 == 0, "pixels, 16 to 1024, a multiple of 4"),
     "draw": (int, 0, lambda v: v >= 0, ">= 0"),

@@ -2,13 +2,14 @@
 
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from fsl_utils import StudyError, domains, partitions
+from fsl_utils import StudyError, audit, domains, images, partitions
 
 
 # -- Shipped partitions ---------------------------------------------------------------------------------
@@ -33,7 +34,7 @@ def test_shipped_groups_are_in_one_partition_and_test_has_its_share(name):
     where = shipped.groupby("group")["partition"].agg(["nunique", "first"])
     assert (where["nunique"] == 1).all() and shipped["file"].is_unique
     rest = where["first"][where["first"] != "base"]
-    assert (rest == "test").mean() == pytest.approx(partitions.TEST_SHARE, abs=1 / len(rest) + 1e-9)
+    assert (rest == "test").mean() == pytest.approx(partitions.TEST_SHARE, abs=2 / len(rest))
 
 
 # -- ELPV ---------------------------------------------------------------------------------------------------
@@ -42,9 +43,20 @@ def test_elpv_is_what_its_sheet_says(elpv):
     counts = domains.classes("elpv").set_index("class_name")["images"]
     assert counts.to_dict() == {"functional": 1508, "defective": 715, "unclear": 401}
     assert elpv.table["label"].sum() == 715 and len(elpv.table) == 2223
-    sizes = domains.read_elpv()[0].groupby("group").size()
-    assert sizes.between(45, 75).all() and sizes.sum() == 2624
+    frame = domains.read_elpv()[0]
+    assert frame.groupby("chunk").size().between(45, 75).all() and len(frame) == 2624
     assert "401 cells" in elpv.notes[0]
+
+
+def test_the_module_that_elpv_holds_twice_is_one_group():
+    """Cells 2275-2333 are cells 1733-1791 again: most alike at just this offset, and in one group pair by pair."""
+    frame = domains.read_elpv()[0]
+    one, two = np.arange(1733, 1792) - 1, np.arange(2275, 2334) - 1
+    assert (frame["group"].to_numpy()[one] == frame["group"].to_numpy()[two]).all()
+    cells = np.r_[one, two]
+    vectors = audit.fingerprints(images.read_all([Path(p) for p in frame["path"].iloc[cells]], audit.SIZE, 1, progress=False))
+    alike = vectors[: len(one)] @ vectors[len(one) :].T
+    assert np.median(np.diag(alike)) > 0.95 > np.median(alike) + 0.3
 
 
 def test_the_domains_columns_and_rows(elpv):
@@ -107,13 +119,13 @@ def test_chest_is_what_its_sheet_says(data):
 
 def test_chest_speed(data, own_store):
     """The 4,762 images of the default task; the target is 60 s and 1 s for 10,000."""
-    start = time.perf_counter()
+    start = time.process_time()  # of both cores together, and blind to what else runs
     shape = domains.load("chestxray14").images(128).shape
-    first = time.perf_counter() - start
-    start = time.perf_counter()
+    first = time.process_time() - start
+    start = time.process_time()
     domains.load("chestxray14").images(128)
-    second = time.perf_counter() - start
-    assert shape == (4762, 1, 128, 128) and first < 60 and second < 5
+    second = time.process_time() - start
+    assert shape == (4762, 1, 128, 128) and first < 60 and second < 3
 
 
 ROWS = """Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position
@@ -156,8 +168,6 @@ def test_chest_reads_both_layouts_and_counts_what_does_not_match(chest):
 
 
 def test_grey_and_rgba_x_rays_give_the_same_pixels(chest):
-    from fsl_utils import images
-
     grey, rgba = (images.to_array(images.decode(chest / f"images/00000001_00{i}.png", 1), 16) for i in (0, 1))
     assert (grey == rgba).all() and (grey == 100).all()
 
