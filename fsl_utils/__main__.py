@@ -1,6 +1,7 @@
 """python -m fsl_utils domains | fetch | pretrain | grid"""
 
 import argparse
+import resource
 import sys
 import time
 from pathlib import Path
@@ -115,6 +116,8 @@ def _summary(cells, out: Path, spent: dict, total: float) -> None:
     for path in sorted((out / "figures").glob("*.png")):
         print(f"  {path}")
     print("\ntime: " + ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in spent.items()) + f"; in all {total:.0f} s")
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print(f"peak memory of one process: {peak / 2**20:.1f} GiB")  # Linux counts in KiB
 
 
 COMMANDS = {"domains": _domains, "fetch": _fetch, "pretrain": _pretrain, "grid": _grid}

@@ -26,6 +26,7 @@ import yaml
 
 from . import ROOT, StudyError, arms, cells, domains, mini, params, store
 
+REPORTED = 200  # images of a pool that notebook 05 looks at: enough for its figures, and quick
 CROSSED = ("domain", "rare_class", "n_real", "draw", "seed", "backbone", "mode", "classifier")
 STAGES = {"adapter": "02_lora_finetuning", "pool": "03_generation", "cells": "04_classifier_sweep", "report": "05_diversity_analysis"}
 
@@ -85,7 +86,7 @@ def nodes(runs: list[dict]) -> list[Node]:
             n = round(max(run.get("ratios", params.default("ratios"))) * run.get("n_real", params.default("n_real")))
             pools[pool] = max(n, pools.get(pool, 0))
         rest.append(_node("cells", run))
-    made = [_node(stage, dict(pool.values) | {"n_images": n}) for pool, n in pools.items() for stage in ("pool", "report")]
+    made = [_node(stage, dict(pool.values) | {"n_images": size}) for pool, n in pools.items() for stage, size in (("pool", n), ("report", min(n, REPORTED)))]
     ordered = [*adapters, *(n for n in made if n.stage == "pool"), *rest, *(n for n in made if n.stage == "report")]
     return list(dict.fromkeys(ordered))
 
