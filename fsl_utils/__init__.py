@@ -9,3 +9,6 @@ ROOT = Path(__file__).resolve().parents[1]  # the clone: notebooks/, results/, s
 
 class StudyError(Exception):
     """Something the user can mend. The message is one line: what, which value, how to mend it."""
+
+    def _render_traceback_(self) -> list[str]:  # in a notebook too it is one line, not a page of code
+        return [f"StudyError: {self}"]

@@ -4,7 +4,7 @@ import ipywidgets as widgets
 import matplotlib.pyplot as plt
 from IPython.display import display
 
-from . import StudyError, generate, plots
+from . import StudyError, generate, plots, stats
 
 
 def sampler(domain, draw, adapter: dict, device: str = "cpu") -> None:
@@ -35,6 +35,62 @@ def sampler(domain, draw, adapter: dict, device: str = "cpu") -> None:
 
     button.on_click(show)
     display(widgets.VBox([widgets.HBox([mode, seed]), widgets.HBox([guidance, strength, steps]), button, out]))
+
+
+def explorer(table_of_cells, scores) -> None:
+    """Choose study, metric, arm and ratio, and see the curve; a button shows the worst errors of that cell as images."""
+    made = {stats.slug(stats.setting(part)): part for part in stats.studies(table_of_cells)}
+    study = widgets.Dropdown(options=list(made), description="study", layout={"width": "36em"})
+    metric = widgets.Dropdown(options=stats.METRICS, description="metric")
+    arm, ratio, draw = (widgets.Dropdown(description=name) for name in ("arm", "ratio", "draw"))
+    button, out = widgets.Button(description="worst errors"), widgets.Output()
+
+    def chosen():
+        part = made[study.value]
+        return part[(part["arm"] == arm.value) & (part["ratio"] == ratio.value) & (part["draw"] == draw.value)]
+
+    def show(make):
+        out.clear_output(wait=True)
+        with out:
+            try:
+                figure = make()
+            except StudyError as error:
+                print(f"error: {error}")
+                return
+            display(figure)
+            plt.close(figure)
+
+    def refill(_=None):
+        part = made[study.value]
+        arm.options = list(dict.fromkeys(part["arm"]))
+        draw.options = sorted(part["draw"].unique().tolist())
+
+    def reratio(_=None):
+        part = made[study.value]
+        ratio.options = sorted(part.loc[part["arm"] == arm.value, "ratio"].unique().tolist())
+
+    def curve(_=None):
+        table = stats.curve(stats.resample(made[study.value], scores, metric.value))
+        show(lambda: plots.curve(table, list(dict.fromkeys(["real", "duplicate", arm.value]))))
+        row = table[(table["arm"] == arm.value) & (table["ratio"] == ratio.value)]
+        with out:
+            print("\n".join(f"{r.arm} {r.ratio:g}x: {r.mean:.3f} [{r.low:.3f}, {r.high:.3f}], {r.n_draws} draws" for r in row.itertuples()))
+
+    def errors(_):
+        cells = chosen()
+        if cells.empty:
+            out.clear_output()
+            out.append_stdout("no such cell: choose another draw\n")
+        else:
+            show(lambda: plots.worst(cells, scores, cells["cell"].iloc[0]))
+
+    refill(), reratio(), curve()
+    study.observe(refill, "value")
+    arm.observe(reratio, "value")
+    for knob in (study, metric, arm, ratio):
+        knob.observe(curve, "value")
+    button.on_click(errors)
+    display(widgets.VBox([study, widgets.HBox([metric, arm]), widgets.HBox([ratio, draw, button]), out]))
 
 
 def neighbours(synthetic, nearest, real) -> None:

@@ -6,6 +6,7 @@ a reader must beware of (few draws, validation) stands on the figure, taken from
 """
 
 import io
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from . import StudyError, stats, store
+from . import StudyError, domains, stats, store
 
 COLUMN, PAGE = 3.35, 6.9  # widths of a figure in a two-column paper, inches
 # Okabe and Ito, Color Universal Design (2008), without its yellow: told apart by the colour-blind.
@@ -39,7 +40,7 @@ def style() -> None:
     plt.rcParams.update({
         "pdf.fonttype": 42, "font.family": "DejaVu Sans", "font.size": 7.5, "axes.titlesize": 7.5, "axes.labelsize": 7.5,
         "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7, "legend.frameon": False, "legend.handlelength": 2.6,
-        "figure.titlesize": 7, "figure.dpi": 150, "figure.constrained_layout.use": True, "savefig.dpi": 300,
+        "figure.titlesize": 6, "figure.dpi": 150, "figure.constrained_layout.use": True, "savefig.dpi": 300,
         "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
         "lines.linewidth": 1.3, "lines.markersize": 4, "errorbar.capsize": 1.5, "axes.prop_cycle": plt.cycler(color=PALETTE),
     })
@@ -68,30 +69,35 @@ def save(figure: Figure, path: Path, table: pd.DataFrame) -> list[Path]:
         figure.savefig(image, format=kind, metadata=metadata)
         files.append(_with_suffix(path, kind))
         store.write_whole(files[-1], lambda partial: partial.write_bytes(image.getvalue()))
-    files.append(_with_suffix(path, "csv"))
-    store.write_whole(files[-1], lambda partial: table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n"))
-    return files
+    return [*files, save_rows(path, table)]
+
+
+def save_rows(path: Path, table: pd.DataFrame) -> Path:
+    """Write path.csv alone: a tidy table without a figure."""
+    file = _with_suffix(Path(path), "csv")
+    store.write_text(file, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    return file
 
 
 def _with_suffix(path: Path, kind: str) -> Path:
     return path.with_name(f"{path.name}.{kind}")  # with_suffix would cut a name at its last dot
 
 
-def headline(table: pd.DataFrame) -> str:
-    """Task, size and cautions of a table, in one line for the head of a figure or the foot of a table."""
+def headline(table: pd.DataFrame) -> list[str]:
+    """Task, size and cautions of a table, for the head of a figure or the foot of a table; few draws and validation in capitals."""
     first = table.iloc[0]
-    draws = sorted(table["n_draws"].unique()) if "n_draws" in table else []
-    said = [f"{first['domain']}: {first['rare_class']}", f"{first['n_real']} shots", f"{first['classifier']}, {first['image_size']} px",
-            f"{'-'.join(str(n) for n in {min(draws): 0, max(draws): 0})} draws" if draws else "", f"on {first['evaluated_on']}"]
-    caution = max(table["caution"], key=len) if "caution" in table else ""
-    caution = "; ".join(part for part in caution.split("; ") if not part.startswith("preliminary: "))
-    if first["evaluated_on"] == "validation":
-        said[-1] = "PRELIMINARY, on validation"
-    return ", ".join(part for part in said if part) + (f"\n{caution.upper() if 'illustration' in caution else caution}" if caution else "")
+    said = [f"{first['domain']}: {first['rare_class']}", f"{first['n_real']} shots", f"{first['classifier']}, {first['image_size']} px", f"on {first['evaluated_on']}"]
+    if "n_draws" in table:
+        fewest, most = int(table["n_draws"].min()), int(table["n_draws"].max())
+        said.append(f"{fewest} to {most} draws" if fewest < most else f"{most} draw{'s' * (most != 1)}")
+    # The row with the fewest draws has the most to say.
+    cautions = max(table["caution"], key=len).split("; ") if "caution" in table else []
+    return [", ".join(said), *(c.upper() if c.startswith(("illustration", "preliminary")) else c for c in cautions if c)]
 
 
 def _head(figure: Figure, table: pd.DataFrame) -> None:
-    figure.suptitle(headline(table), x=0.01, ha="left", color="0.25")
+    words = " | ".join(headline(table))
+    figure.suptitle(textwrap.fill(words, int(17 * figure.get_figwidth())), x=0.01, ha="left", color="0.25")
 
 
 # -- Metric against ratio -----------------------------------------------------------------------------------
@@ -119,11 +125,13 @@ def curve(table: pd.DataFrame, arms: list[str] | None = None, gains: pd.DataFram
 
 
 def panels(table: pd.DataFrame) -> Figure:
-    """Small multiples: each swept arm in a panel of its own, with its band, before `real` and `duplicate`."""
+    """Small multiples: each swept arm (one at least) in a panel of its own, with its band, before `real` and `duplicate`."""
     table = _in_order(table, None)
     swept = [arm for arm in table["arm"].unique() if (table.loc[table["arm"] == arm, "ratio"] > 0).any() and arm != "duplicate"]
-    rows = -(-len(swept) // 4)
-    figure, axes = plt.subplots(max(rows, 1), 4, figsize=(PAGE, 1.55 * max(rows, 1) + 0.5), sharex=True, sharey=True, squeeze=False)
+    columns = min(4, len(swept))
+    rows = -(-len(swept) // columns)
+    size = (PAGE if columns > 2 else COLUMN, 1.55 * rows + 0.5)
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
     for axis, arm in zip(axes.flat, swept):
         for name in ("real", "duplicate", arm):
             part = table[table["arm"] == name]
@@ -362,6 +370,22 @@ def _tiled(images: np.ndarray, per_row: int) -> np.ndarray:
     return out
 
 
+def worst(cells: pd.DataFrame, scores: pd.DataFrame, cell: str, count: int = 8) -> Figure:
+    """The images a cell is most wrong about, with their scores. Raises StudyError where the domain's data are not at hand."""
+    row = cells[cells["cell"] == cell].iloc[0]
+    domain = domains.load(row["domain"], row["rare_class"], row["protocol"])
+    position = pd.Series(range(len(domain.table)), index=domain.table["image"])
+    blocks = []
+    for label, title in ((1, "rare images scored lowest"), (0, "common images scored highest")):
+        found = stats.worst(scores[scores["label"] == label], cell, count)
+        missing = ~found["image"].isin(position.index)
+        if missing.any():
+            raise StudyError(f"image {found['image'][missing].iloc[0]} of cell {cell[:12]} is not in the {row['domain']} data at hand: another release?")
+        images = domain.images(int(row["image_size"]))[position[found["image"]]]
+        blocks.append((f"{title}: " + ", ".join(f"{score:.2f}" for score in found["score"]), images))
+    return sheet(blocks, per_row=count)
+
+
 # -- Tables ------------------------------------------------------------------------------------------------
 
 def table(summary: pd.DataFrame) -> tuple[str, str]:
@@ -378,7 +402,7 @@ def table(summary: pd.DataFrame) -> tuple[str, str]:
         part = part.set_index("quantity")
         rows.append([(arm + (f" {ratio:g}x" if ratio else ""), arm in beating)] + [_value(part.loc[q]) if q in part.index else ("", "", "") for q in quantities])
     beats = " Dagger: beats each of the controls." if beating else ""
-    foot = (f"{headline(summary).replace(chr(10), '. ')}. In brackets: {stats.LEVEL:.0%} interval over draws and test groups, not adjusted for the number of contrasts. Stars: p after Holm within "
+    foot = (f"{'; '.join(headline(summary))}. In brackets: {stats.LEVEL:.0%} interval over draws and test groups, not adjusted for the number of contrasts. Stars: p after Holm within "
             "the column, * < .05, ** < .01, *** < .001; without stars: not shown to differ, or not tested (under {stats.MIN_DRAWS} draws).{beats}")
 
     lines = [["arm", *names], ["---"] * (1 + len(names))]
@@ -419,8 +443,7 @@ def _value(row: pd.Series) -> tuple[str, str, str]:
 def save_table(path: Path, summary: pd.DataFrame) -> list[Path]:
     """Write path.md, path.tex and path.csv of a study's table."""
     markdown, latex = table(summary)
-    texts = {"md": markdown, "tex": latex, "csv": summary.to_csv(index=False, float_format="%.6g", lineterminator="\n")}
-    files = [_with_suffix(Path(path), kind) for kind in texts]
-    for file, text in zip(files, texts.values()):
+    files = [_with_suffix(Path(path), kind) for kind in ("md", "tex")]
+    for file, text in zip(files, (markdown, latex)):
         store.write_text(file, text)
-    return files
+    return [*files, save_rows(path, summary)]

@@ -184,6 +184,13 @@ def studies(cells: pd.DataFrame) -> list[pd.DataFrame]:
     return found
 
 
+def slug(where: dict) -> str:
+    """A study's name for files: its setting (of `setting`), joined by '_'."""
+    parts = [where["domain"], where["rare_class"], f"n{where['n_real']}", f"{where['image_size']}px", where["classifier"], where["init"],
+             where["backbone"], where["mode"], where["evaluated_on"], "by_image" if where["protocol"] == "image" else ""]
+    return "_".join(str(part).replace(" ", "-") for part in parts if part)
+
+
 def setting(cells: pd.DataFrame) -> dict:
     """The one task and pool setting of a study. Raises StudyError where cells differ: they are never averaged in silence."""
     if cells.empty:
@@ -498,39 +505,44 @@ def forest(study: Resampled, ratio: float = PRIMARY[1]) -> pd.DataFrame:
     return frame.assign(beats_controls=better.groupby(frame["arm"]).transform("all"))
 
 
-def primary(found: list[Resampled]) -> pd.DataFrame:
-    """The primary contrast, one row a domain: PRIMARY against `real` and against `duplicate` at the same ratio.
+FAMILY = ["protocol", "classifier", "init", "evaluated_on"]
 
-    The larger of the two p counts (better than both: an intersection-union test), Holm over the domains.
-    `verdict` says in words what follows. Only the first rare class of a domain is its primary task: leave
-    others out. Raises StudyError where two studies are of one domain.
+
+def primary(found: list[Resampled]) -> pd.DataFrame:
+    """The primary contrast, one row a study: PRIMARY against `real` and against `duplicate` at the same ratio.
+
+    The larger of the two p counts (better than both: an intersection-union test). Holm over all rows with
+    the same FAMILY: one a domain as designed; further modes or shot numbers make the family larger. A domain's
+    secondary rare classes are left out. `verdict` says in words what follows.
     """
-    names = [study.setting["domain"] for study in found]
-    if len(set(names)) < len(names):
-        raise StudyError(f"the primary contrast is one a domain, but got {sorted(names)}: choose one study of each")
     rows = []
     for study in found:
+        where = study.setting
         if study.metric != "pr_auc":
             raise StudyError(f"the primary contrast is in pr_auc, but a study was resampled for {study.metric}")
-        row = {"domain": study.setting["domain"], "rare_class": study.setting["rare_class"], "p": math.nan}
-        keys = {control: study.at(control, PRIMARY[1]) for control in ("real", "duplicate")}
-        if PRIMARY not in study.replicates or None in keys.values():
-            rows.append(row | {"n_draws": 0, "verdict": "not run", "caution": "", "cells": ""})
+        known = domains.SHEETS[where["domain"]].rare if where["domain"] in domains.SHEETS else ()
+        if known and where["rare_class"] != known[0]:
             continue
-        both = {control: contrast(study, PRIMARY, key) for control, key in keys.items()}
-        for control, one in both.items():
-            row |= {f"{name}_{control}": one[name] for name in ("difference", "low", "high", "p")}
-        differences = [one["difference"] for one in both.values()]
-        rows.append(row | {
-            "p": np.max([one["p"] for one in both.values()]), "n_draws": min(one["n_draws"] for one in both.values()),
-            "verdict": "better than both" if min(differences) > 0 else "worse than both" if max(differences) < 0 else "better than one alone",
-            "caution": both["real"]["caution"], "cells": ";".join(one["cells"] for one in both.values()),
-        })
+        row = {**{name: where[name] for name in [*TASK, *POOL]}, "p": math.nan, "n_draws": 0, "caution": "", "cells": "", "verdict": "not run"}
+        keys = {control: study.at(control, PRIMARY[1]) for control in ("real", "duplicate")}
+        if PRIMARY in study.replicates and None not in keys.values():
+            both = {control: contrast(study, PRIMARY, key) for control, key in keys.items()}
+            for control, one in both.items():
+                row |= {f"{name}_{control}": one[name] for name in ("difference", "low", "high", "p")}
+            differences = [one["difference"] for one in both.values()]
+            row |= {
+                "p": np.max([one["p"] for one in both.values()]), "n_draws": min(one["n_draws"] for one in both.values()),
+                "verdict": "better than both" if min(differences) > 0 else "worse than both" if max(differences) < 0 else "better than one alone",
+                "caution": both["real"]["caution"], "cells": ";".join(one["cells"] for one in both.values()),
+            }
+        rows.append(row)
+    if not rows:
+        return pd.DataFrame()
     frame = pd.DataFrame(rows)
-    frame["p_holm"] = holm(frame["p"])
-    open_ = (frame["verdict"] != "not run") & ~(frame["p_holm"] < 1 - LEVEL)
-    few = open_ & frame["p"].isna()
-    return frame.assign(verdict=frame["verdict"].mask(open_, "no evidence either way").mask(few, "too few draws to test"))
+    frame["p_holm"] = frame.groupby(FAMILY)["p"].transform(holm)
+    open_ = (frame["n_draws"] > 0) & ~(frame["p_holm"] < 1 - LEVEL)
+    verdict = frame["verdict"].mask(open_, "no evidence either way").mask(open_ & frame["p"].isna(), "too few draws to test")
+    return frame.assign(verdict=verdict)
 
 
 def slopes(study: Resampled, arm: tuple[str, float], control: tuple[str, float]) -> pd.DataFrame:

@@ -24,7 +24,7 @@ def styled():
 
 @pytest.fixture(scope="module")
 def tables():
-    return simulate.study(draws=10)
+    return simulate.study(arms=simulate.SOME, draws=10)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,10 @@ def test_few_draws_and_validation_stand_on_every_figure_and_table(three):
     ]
     heads = [figure.get_suptitle() for figure in made] + list(plots.table(stats.summary(cells, scores)))
     for head in heads:
-        assert "ILLUSTRATION: 3 DRAWS" in head and "PRELIMINARY" in head
+        assert "ILLUSTRATION: 3 DRAWS" in head.replace("\n", " ") and "PRELIMINARY" in head
+    for figure in made:  # and not beyond its edge
+        figure.draw_without_rendering()
+        assert figure._suptitle.get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_the_rest_of_the_figures_are_drawn(tables, study):
