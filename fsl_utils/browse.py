@@ -60,17 +60,30 @@ def explorer(table_of_cells, scores) -> None:
             display(figure)
             plt.close(figure)
 
+    def offer(knob, options, first):
+        kept = knob.value
+        knob.options = options
+        knob.value = next(value for value in (kept, first, options[0]) if value in options)
+
     def refill(_=None):
         part = made[study.value]
-        arm.options = list(dict.fromkeys(part["arm"]))
-        draw.options = sorted(part["draw"].unique().tolist())
+        offer(arm, list(dict.fromkeys(part["arm"])), stats.PRIMARY[0])
+        offer(draw, sorted(part["draw"].unique().tolist()), 0)
 
     def reratio(_=None):
         part = made[study.value]
-        ratio.options = sorted(part.loc[part["arm"] == arm.value, "ratio"].unique().tolist())
+        if arm.value is not None:  # as it is for a moment while its options change
+            offer(ratio, sorted(part.loc[part["arm"] == arm.value, "ratio"].unique().tolist()), stats.PRIMARY[1])
 
     def curve(_=None):
-        table = stats.curve(stats.resample(made[study.value], scores, metric.value))
+        if None in (arm.value, ratio.value):
+            return
+        try:
+            table = stats.curve(stats.resample(made[study.value], scores, metric.value))
+        except StudyError as error:
+            out.clear_output()
+            out.append_stdout(f"error: {error}\n")
+            return
         show(lambda: plots.curve(table, list(dict.fromkeys(["real", "duplicate", arm.value]))))
         row = table[(table["arm"] == arm.value) & (table["ratio"] == ratio.value)]
         with out:
@@ -84,9 +97,10 @@ def explorer(table_of_cells, scores) -> None:
         else:
             show(lambda: plots.worst(cells, scores, cells["cell"].iloc[0]))
 
-    refill(), reratio(), curve()
-    study.observe(refill, "value")
     arm.observe(reratio, "value")
+    study.observe(refill, "value")
+    refill()
+    curve()
     for knob in (study, metric, arm, ratio):
         knob.observe(curve, "value")
     button.on_click(errors)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import simulate
 
-from fsl_utils import StudyError, arms, plots, stats
+from fsl_utils import StudyError, arms, browse, plots, stats
 
 matplotlib.use("Agg")
 
@@ -181,3 +181,34 @@ def test_table_marks_an_arm_that_beats_each_control_and_only_that():
     arms_ = {("real", 0.0): 0.0, ("duplicate", 4.0): 0.0, ("lora", 4.0): 0.1, ("lora_filtered", 4.0): 3.0}
     markdown, latex = plots.table(stats.summary(*simulate.study(arms=arms_, draws=10)))
     assert "lora_filtered 4x †" in markdown and "lora 4x †" not in markdown and r"$^\dagger$" in latex
+
+
+def test_explorer_follows_its_knobs(tables, monkeypatch):
+    cells, scores = tables
+    shown = []
+    monkeypatch.setattr(browse, "display", shown.append)
+    browse.explorer(cells, scores)
+    box = shown[-1]
+    (metric, arm), (ratio, draw, button) = box.children[1].children, box.children[2].children
+    assert (arm.value, ratio.value, draw.value) == ("lora_filtered", 4.0, 0)
+    arm.value = "augment"
+    assert ratio.options == (0.0,) and ratio.value == 0.0
+    metric.value = "auroc"
+    assert shown[-1].axes[0].get_ylabel() == "AUROC"
+    monkeypatch.setattr(plots, "worst", lambda cells, scores, cell: shown.append(cell))
+    button.click()
+    assert shown[-2] == cells[(cells["arm"] == "augment") & (cells["draw"] == 0)]["cell"].iloc[0]
+
+
+def test_worst_errors_are_shown_as_images(elpv):
+    table = elpv.table[elpv.table["partition"] == "test"].iloc[::9]
+    cell = "a" * 64
+    scores = pd.DataFrame({"cell": cell, "image": table["image"], "group": table["group"], "partition": "test", "label": table["label"],
+                           "score": np.linspace(0, 1, len(table))})
+    cells = pd.DataFrame([{"cell": cell, "domain": "elpv", "rare_class": elpv.rare_class, "protocol": "group", "image_size": 16}])
+    shown = plots.worst(cells, scores, cell, count=2).axes[0].get_images()[0].get_array()
+    lowest = table[table["label"] == 1].iloc[0]["image"]
+    expected = elpv.images(16)[int(np.flatnonzero(elpv.table["image"] == lowest)[0])]
+    assert (shown[:16, :16] == expected.transpose(1, 2, 0)).all()
+    with pytest.raises(StudyError, match="not in the elpv data"):
+        plots.worst(cells, scores.assign(image="x.png"), cell)
