@@ -156,7 +156,8 @@ def _build(folder: Path, cell: dict, domain, draw, evaluated: np.ndarray, materi
     threshold = metrics.choose_threshold(labels[choosing], scores[choosing])
     scored = table["partition"].to_numpy() == "test" if cell["evaluate_on"] == "test" else np.ones(len(evaluated), bool)
     frame = pd.DataFrame({"image": table["image"], "group": table["group"], "label": labels, "score": scores})
-    frame.insert(2, "partition", np.where(table["partition"] == "test", "test", "validation"))
+    # 'choosing' is the part of validation that thresholds may see.
+    frame.insert(2, "partition", np.where(table["partition"] == "test", "test", np.where(choosing, "choosing", "validation")))
     frame.to_parquet(folder / "scores.parquet", index=False)
     result = metrics.score(labels[scored], scores[scored], threshold)
     result["n_test_groups"] = int(table["group"][scored].nunique())

@@ -46,7 +46,7 @@ def chunks(wanted: dict, n: int, domain, draw, image_size: int, device: str = "c
             backbone = backbone or open_backbone(wanted, device)
             np.savez_compressed(folder / "images.npz", images=sample(backbone, wanted, range(number * CHUNK, (number + 1) * CHUNK), domain, draw))
 
-        folder = store.make("pool", params, build, device=device, threads=torch.get_num_threads())
+        folder = store.make("pool", params, build, device=device)
         with np.load(folder / "images.npz", allow_pickle=False) as file:
             yield file["images"][: n - number * CHUNK]
 

@@ -14,6 +14,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import time
 import uuid
 import warnings
@@ -109,7 +110,7 @@ def make(stage: str, params: dict, build, **context) -> Path:
             facts = facts if isinstance(facts, dict) else {}
             record = {
                 "stage": stage, "key": folder.name, "stage_version": STAGES[stage], "params": params,
-                **provenance(), **context, **facts,
+                **provenance(), "threads": _threads(), **context, **facts,
                 "seconds": round(time.perf_counter() - start, 3),
                 "files": {str(p.relative_to(scratch)): sha256(p) for p in sorted(scratch.rglob("*")) if p.is_file()},
             }
@@ -173,9 +174,7 @@ def write_whole(path: Path, write) -> None:
 
 @functools.cache
 def provenance() -> dict:
-    """Versions, git commit, machine and threads, for the manifest."""
-    import torch
-
+    """Versions, git commit and machine, for the manifest."""
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     versions = {}
     for name in _PACKAGES:
@@ -185,5 +184,10 @@ def provenance() -> dict:
             versions[name] = None
     return {
         "commit": commit or None, "versions": versions, "python": platform.python_version(),
-        "machine": platform.machine(), "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
     }
+
+
+def _threads() -> int:
+    torch = sys.modules.get("torch")  # not imported for this: it takes 400 MB, and decoding does without
+    return torch.get_num_threads() if torch else os.cpu_count()

@@ -23,7 +23,7 @@ def test_probe_cells_on_real_data(elpv, draw, tmp_path):
     table = cells.gather([r["cell"] for r in rows], tmp_path)
     assert list(table.columns) == cells.COLUMNS and len(table) == 7
     scores = pd.read_parquet(tmp_path / "scores.parquet")
-    assert list(scores.columns) == ["cell", "image", "group", "partition", "label", "score"] and set(scores["partition"]) == {"validation"}
+    assert list(scores.columns) == ["cell", "image", "group", "partition", "label", "score"] and set(scores["partition"]) == {"choosing", "validation"}
     one = scores[scores["cell"] == by["real", 0]["cell"]]
     assert average_precision_score(one["label"], one["score"]) == pytest.approx(by["real", 0]["pr_auc"])
     assert set(one["image"]) == set(elpv.table["image"].iloc[draw.validation])
@@ -57,7 +57,7 @@ def test_on_test_the_threshold_comes_from_validation_alone(elpv, draw, tmp_path)
     assert row["n_test"] == len(elpv.rows("test")) and row["evaluated_on"] == "test"
     cells.gather([row["cell"]], tmp_path)
     scores = pd.read_parquet(tmp_path / "scores.parquet")
-    chosen = scores[scores["partition"] == "validation"]
+    chosen = scores[scores["partition"] == "choosing"]
     assert set(chosen["image"]) == set(elpv.table["image"].iloc[draw.choosing])
     assert chosen["label"].sum() <= len(draw.shots) // 2 and row["threshold"] in set(chosen["score"])
     tested = scores[scores["partition"] == "test"]
