@@ -80,7 +80,7 @@ def train(domain, draw, image_size: int, seed: int, steps: int, device: str = "c
         raise StudyError(f"image_size is {image_size}, but mini paints {base.image_size} pixels: set image_size={base.image_size}")
     common_row = mini.condition(domain.name)
     backbone = attach(base, common_row)
-    net = backbone.denoiser.train()
+    net = backbone.denoiser.to(memory_format=torch.channels_last).train()
     trained = {n: p for n, p in net.named_parameters() if p.requires_grad}
     optimiser = torch.optim.AdamW(trained.values(), lr=SETTINGS["learning_rate"], weight_decay=0.0)
     work = store.work_folder("adapter", wanted)

@@ -19,7 +19,7 @@ TABLE = {
     "n_real": (int, 40, lambda v: v >= 1, ">= 1"),
     "seed": (int, 0, lambda v: v >= 0, ">= 0"),
     "backbone": (str, "mini", {"mini"}, "mini"),
-    "adapter_steps": (int, 600, lambda v: v >= 1, ">= 1"),
+    "adapter_steps": (int, 400, lambda v: v >= 1, ">= 1"),
     "mode": (str, "noise", {"noise", "from_shot", "from_common"}, "noise, from_shot or from_common"),
     "strength": (float, 0.6, lambda v: 0 < v <= 1, "in (0, 1]"),
     "guidance": (float, 1.0, lambda v: v >= 1, ">= 1 (1 is none)"),
