@@ -101,17 +101,26 @@ def _grid(arguments) -> None:
     cells = grid.publish(folders, out)
     spent["figures"] = time.perf_counter() - start
     _summary(cells, out, spent, time.perf_counter() - begin)
+    print(f"executed notebooks: {folders[0].parent}/*/*.ipynb")
 
 
 def _summary(cells, out: Path, spent: dict, total: float) -> None:
     """The ratio table, the figures, and where the time went."""
+    import pandas as pd
+
     from . import stats
 
     table = stats.ratio_table(*stats.read(out / "tables"))
-    draws = cells["draw"].nunique()
-    mark = f"   ILLUSTRATION: {draws} draw(s); no claim under 10" if draws < 10 else ""
-    print(f"\nPR-AUC on real {cells['evaluated_on'].iloc[0]} images, by arm and ratio{mark}\n")
-    print(table.to_string(index=False))
+    shown = pd.DataFrame({
+        **{name: table[name] for name in ("domain", "classifier") if name in table}, "arm": table["arm"],
+        "ratio": table["ratio"].map(lambda r: f"{r:g}x"),
+        "PR-AUC [95 % interval]": [f"{r.pr_auc:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in table.itertuples()],
+        "recall": table["recall"].round(3), "F1": table["f1"].round(3), "draws": table["n_draws"],
+    })
+    print(f"\nOn real {cells['evaluated_on'].iloc[0]} images (prevalence {cells['prevalence'].mean():.2f}); recall and F1 at .5:\n")
+    print(shown.to_string(index=False))
+    for caution in table["caution"].unique():
+        print(f"{caution}")
     print("\nfigures:")
     for path in sorted((out / "figures").glob("*.png")):
         print(f"  {path}")

@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,8 +132,9 @@ def finished(node: Node) -> Path | None:
     if folder is None:
         return None
     for thing in store.manifest(folder)["things"]:
-        if store.damage(store.root() / thing):
-            shutil.rmtree(folder)  # what it made is gone or damaged: run it again
+        if fault := store.damage(store.root() / thing):
+            warnings.warn(f"{thing} is damaged ({fault}): {STAGES[node.stage]} ({node.title}) runs again")
+            shutil.rmtree(folder)
             return None
     return folder
 
@@ -191,11 +193,28 @@ def publish(folders: list[Path], out: Path) -> pd.DataFrame:
         folder = store.root() / "figure" / key
         for name in store.manifest(folder)["files"]:
             store.write_whole(out / "figures" / name, lambda partial: shutil.copyfile(folder / name, partial))
-    notebook = out / "notebooks" / "06_paper_figures.ipynb"
-    notebook.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        papermill.execute_notebook(_source("06_paper_figures"), notebook, {"tables": str((out / "tables").resolve()), "figures": str((out / "figures").resolve())},
-                                   kernel_name="python3", progress_bar=False, cwd=ROOT / "notebooks")
-    except papermill.PapermillExecutionError as error:
-        raise StudyError(f"06_paper_figures failed: {error.ename}: {error.evalue} [see {notebook}]") from error
+    _draw_figures(out)
     return table
+
+
+def _draw_figures(out: Path) -> None:
+    """Run notebook 06 on out/tables into out/figures, unless it ran on these very tables and its figures are there."""
+    tables, figures = out / "tables", out / "figures"
+    wanted = {"notebook": "06_paper_figures", "source": store.sha256(_source("06_paper_figures")), "out": str(out),
+              "tables": {p.name: store.sha256(p) for p in sorted(tables.iterdir())}}
+    done = store.find("run", wanted)
+    if done and all((figures / name).is_file() for name in store.manifest(done)["figures"]):
+        return
+    if done:
+        shutil.rmtree(done)
+
+    def build(folder):
+        target = folder / "06_paper_figures.ipynb"
+        try:
+            papermill.execute_notebook(_source("06_paper_figures"), target, {"tables": str(tables), "figures": str(figures)},
+                                       kernel_name="python3", progress_bar=False, cwd=ROOT / "notebooks")
+        except papermill.PapermillExecutionError as error:
+            raise StudyError(f"06_paper_figures failed: {error.ename}: {error.evalue} [tables: {tables}]") from error
+        return {"figures": sorted(p.name for p in figures.iterdir())}
+
+    store.make("run", wanted, build)

@@ -76,7 +76,7 @@ def test_the_chain_on_real_cells(file, tmp_path, capsys):
     path, out = file(SMALL), tmp_path / "out"
     assert main(["grid", str(path), "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert said.count("ran ") == 5 and "ILLUSTRATION" in said and "time:" in said
+    assert said.count("ran ") == 5 and "illustration" in said and "time:" in said
     cells = pd.read_csv(out / "tables" / "cells.csv")
     assert len(cells) == 1 + 3 * 2 + 1 and set(cells["arm"]) == {"real", "duplicate", "lora", "synth_only"}
     figures = {p.suffix for p in (out / "figures").iterdir()}
