@@ -163,9 +163,10 @@ def _in_order(table: pd.DataFrame, arms: list[str] | None) -> pd.DataFrame:
 
 
 def _legend(figure: Figure, axis, beside: bool = False) -> None:
-    """The axis' legend beside a figure as wide as the page, or below one as wide as a column."""
+    """The axis' legend beside a figure as wide as the page, or below one as wide as a column (two labels a line, if they fit)."""
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, **({"loc": "outside right center"} if beside else {"loc": "outside lower center", "ncols": 2, "columnspacing": 1.2}))
+    columns = 2 if max(map(len, labels), default=0) < 25 else 1
+    figure.legend(handles, labels, **({"loc": "outside right center"} if beside else {"loc": "outside lower center", "ncols": columns, "columnspacing": 1.2}))
 
 
 def _line(arm: str) -> dict:
@@ -196,7 +197,7 @@ def _ratio_lines(axis, table: pd.DataFrame, column: str) -> None:
 def _ratio_axis(axis, ratios: pd.Series) -> None:
     ticks = sorted(set(ratios) | {0})
     axis.set_xscale("symlog", linthresh=min([r for r in ticks if r > 0], default=1), linscale=0.5)
-    axis.set_xticks(ticks, [f"{r:g}x" for r in ticks])
+    axis.set_xticks(ticks, [f"{r:g}" for r in ticks])
     axis.minorticks_off()
     axis.set_xlim(-0.06 * min([r for r in ticks if r > 0], default=1), max(max(ticks), 1) * 1.25)
 
@@ -403,7 +404,7 @@ def table(summary: pd.DataFrame) -> tuple[str, str]:
         rows.append([(arm + (f" {ratio:g}x" if ratio else ""), arm in beating)] + [_value(part.loc[q]) if q in part.index else ("", "", "") for q in quantities])
     beats = " Dagger: beats each of the controls." if beating else ""
     foot = (f"{'; '.join(headline(summary))}. In brackets: {stats.LEVEL:.0%} interval over draws and test groups, not adjusted for the number of contrasts. Stars: p after Holm within "
-            "the column, * < .05, ** < .01, *** < .001; without stars: not shown to differ, or not tested (under {stats.MIN_DRAWS} draws).{beats}")
+            f"the column, * < .05, ** < .01, *** < .001; without stars: not shown to differ, or not tested (under {stats.MIN_DRAWS} draws).{beats}")
 
     lines = [["arm", *names], ["---"] * (1 + len(names))]
     lines += [[label + " †" * best, *(f"{number}{stars} {bounds}".strip() for number, bounds, stars in values)] for (label, best), *values in rows]
