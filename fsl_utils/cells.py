@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import StudyError, arms, augment, classifiers, domains, features, generate, lora, metrics, store
+from . import StudyError, arms, augment, classifiers, domains, features, generate, lora, metrics, params, store
 
 KEY_COLUMNS = ["domain", "rare_class", "protocol", "image_size", "n_real", "draw", "seed", "backbone", "mode", "arm", "ratio", "classifier", "init"]
 COLUMNS = ["cell", *KEY_COLUMNS, "evaluated_on", "n_test", "n_test_rare", "n_test_groups", "prevalence", "pr_auc", "pr_auc_balanced", "auroc",
@@ -60,7 +60,7 @@ def plan(domain, draw, p) -> list[dict]:
 def run(domain, draw, p) -> Iterator[dict]:
     """Train and score every planned cell that is not in the store; yields each as a row of cells.csv."""
     wanted = plan(domain, draw, p)
-    device = "cuda" if p.device != "cpu" and torch.cuda.is_available() else "cpu"
+    device = params.device(p.device)
     evaluated = {"validation": draw.validation, "test": np.union1d(draw.choosing, domain.rows("test"))}[p.evaluate_on]
     material = _Material(domain, draw, p, wanted, device)
     for cell in wanted:

@@ -111,15 +111,15 @@ def _source(notebook: str) -> Path:
 
 
 @functools.cache
-def _data_hash(domain: str, rare_class: str, protocol: str, folder: str, common_class: str, group_pattern: str) -> str:
-    own = {"folder": folder, "common_class": common_class, "group_pattern": group_pattern}
+def _data_hash(domain: str, rare_class: str, protocol: str, folder: str, common_class: str, group_pattern: str, view: str) -> str:
+    own = {"folder": folder, "common_class": common_class, "group_pattern": group_pattern, "view": view}
     return domains.load(domain, rare_class, protocol, **own).data_hash
 
 
 def request(node: Node) -> dict:
     """What determines a run: the notebook's text, its parameters, the data, the backbone and every stage's version."""
     v = node.values
-    task = [v.get(name, params.default(name)) for name in ("domain", "rare_class", "protocol", "folder", "common_class", "group_pattern")]
+    task = [v.get(name, params.default(name)) for name in ("domain", "rare_class", "protocol", "folder", "common_class", "group_pattern", "view")]
     return {
         "notebook": STAGES[node.stage], "source": store.sha256(_source(STAGES[node.stage])), "parameters": v,
         "data": _data_hash(*task), "base": store.sha256(mini.weights()), "stages": store.STAGES,

@@ -91,7 +91,7 @@ def test_curve_draws_the_means_of_the_arms_asked_for(study):
     assert len(drawn) == 1 and drawn[0].get_ydata() == pytest.approx(table[table["arm"] == "lora"].sort_values("ratio")["mean"])
     labels = [text.get_text() for text in axis.figure.legends[0].get_texts()]
     assert labels == ["real", "lora"]
-    assert [t.get_text() for t in axis.get_xticklabels()] == ["0x", "0.5x", "1x", "2x", "4x", "10x", "20x"]
+    assert [t.get_text() for t in axis.get_xticklabels()] == ["0", "0.5", "1", "2", "4", "10", "20"]
 
 
 def test_forest_fills_what_is_significant_and_nothing_else(study):
