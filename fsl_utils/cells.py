@@ -98,7 +98,8 @@ class _Material:
         return self._once(f"pool {kind}", lambda: generate.pool(self.sources[kind], self.most[kind], self.domain, self.draw, self.p.image_size, self.device))
 
     def features(self) -> np.ndarray:
-        return self._once("features", lambda: features.of_domain(self.domain, self.p.image_size, self.device))
+        needed = ("development", "test") if self.p.evaluate_on == "test" else ("development",)
+        return self._once("features", lambda: features.of_domain(self.domain, self.p.image_size, needed, self.device))
 
     def pool_features(self, kind: str) -> np.ndarray:
         key = store.key("pool", self.sources[kind])

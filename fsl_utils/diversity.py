@@ -49,7 +49,7 @@ def report(domain, draw, pool: dict, n: int, image_size: int, *, base: dict | No
         verdicts.nearest.to_parquet(folder / "nearest.parquet", index=False)
         verdicts.unseen.to_parquet(folder / "unseen.parquet", index=False)
 
-        real = features.of_domain(domain, image_size, device)
+        real = features.of_domain(domain, image_size, ("development",), device)
         made = features.of_pool(synthetic, key, generate.CHUNK, device)
         row = {
             "report": store.key("report", asked), "pool": key, "domain": domain.name, "rare_class": domain.rare_class, "protocol": domain.protocol,

