@@ -244,3 +244,9 @@ def test_protocol_image_splits_groups_and_leaves_base(elpv):
     leaky = domains.load("elpv", protocol="image")
     assert leaky.table.groupby("whole_group")["partition"].nunique().max() > 1
     assert (leaky.rows("base") == elpv.rows("base")).all() and leaky.data_hash != elpv.data_hash
+
+
+def test_a_missing_elpv_package_is_named(monkeypatch):
+    monkeypatch.setattr(domains.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(StudyError, match="elpv-dataset is not installed: pip install elpv-dataset"):
+        domains.load("elpv")
