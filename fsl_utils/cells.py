@@ -64,8 +64,7 @@ def run(domain, draw, p) -> Iterator[dict]:
     evaluated = {"validation": draw.validation, "test": np.union1d(draw.choosing, domain.rows("test"))}[p.evaluate_on]
     material = _Material(domain, draw, p, wanted, device)
     for cell in wanted:
-        folder = store.find("cell", cell) or store.make("cell", cell, lambda out: _build(out, cell, domain, draw, evaluated, material, device), device=device)
-        yield row(folder)
+        yield row(store.make("cell", cell, lambda out: _build(out, cell, domain, draw, evaluated, material, device), device=device))
 
 
 def row(folder: Path) -> dict:
@@ -107,7 +106,7 @@ class _Material:
 
     def augmented_features(self, n: int) -> np.ndarray:
         """Features of n strongly augmented copies of the shots; the first n of a larger set are the same."""
-        def make(n):
+        def make():
             generator = torch.Generator().manual_seed(self.p.seed)
             shots = torch.from_numpy(self.images()[self.draw.shots])
             most = round(max(self.p.ratios) * len(shots))
@@ -115,7 +114,7 @@ class _Material:
             source = {"strong": self.domain.data_hash, "draw": self.draw.number, "n_real": len(shots), "n": most,
                       "seed": self.p.seed, "image_size": self.p.image_size}
             return features.extract(copies.numpy(), source, self.device, progress=False)
-        return self._once("augmented", lambda: make(n))[:n]
+        return self._once("augmented", make)[:n]
 
 
 def _build(folder: Path, cell: dict, domain, draw, evaluated: np.ndarray, material: _Material, device: str) -> dict:
