@@ -26,7 +26,9 @@ ARMS = {
     "focal": Arm("real", loss="focal"),
     "augment": Arm("real", augmentation="strong"),
     "base_synth": Arm("base_synth"),
+    "paste": Arm("paste"),
     "lora": Arm("lora"),
+    "lora_filtered": Arm("lora_filtered"),
     "lora_augment": Arm("lora", augmentation="strong"),
     "synth_only": Arm("synth_only"),
     "synth_both": Arm("synth_both"),
@@ -39,7 +41,8 @@ ARMS = {
 # head twice, gives the same classifier, and it knows no focal loss.
 NOT_FOR_PROBE = {"balanced", "focal", "crt", "lora_crt"}
 
-POOLS = {"lora": ("rare",), "synth_only": ("rare",), "synth_both": ("rare", "common"), "base_synth": ("base",)}
+# The pools that images come from (see `cells.pools`); `lora_filtered` takes those of the first that the filter keeps.
+POOLS = {"lora": ("rare",), "lora_filtered": ("rare",), "synth_only": ("rare",), "synth_both": ("rare", "common"), "base_synth": ("base",)}
 
 
 def get(name: str) -> Arm:
@@ -61,7 +64,7 @@ def ratios_of(name: str, ratios: list[float], classifier: str) -> list[float]:
 
 @dataclass(frozen=True)
 class Mix:
-    """A training set: positions of real images in the domain's table, and how many of each pool's first images."""
+    """A training set: positions of real images in the domain's table, and how many of the first images made for it."""
 
     rare: np.ndarray
     common: np.ndarray
@@ -89,7 +92,8 @@ def mix(name: str, ratio: float, draw) -> Mix:
     """The training set of an arm at a ratio (images added per shot).
 
     real: the shots. duplicate: the shots again and again. lora, base_synth: the first images of the pool
-    beside the shots. synth_only: in their place. synth_both: as many synthetic common images too.
+    beside the shots. lora_filtered: the first that the filter keeps (there may be fewer). paste: common images
+    with a shot's defect on them (`regions.paste`). synth_only: in their place. synth_both: as many synthetic common images too.
     real_more: further real rare images of the training groups. Common images are all those of the
     training groups, in every arm.
     """

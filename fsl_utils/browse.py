@@ -8,11 +8,12 @@ from . import StudyError, generate, plots, stats
 
 
 def sampler(domain, draw, adapter: dict, device: str = "cpu") -> None:
-    """Knobs for mode, guidance, strength, steps and seed, and a button that samples eight images with them."""
+    """Knobs for mode, guidance, strength, steps and seed: eight images at every turn of one, or at the button."""
     mode = widgets.Dropdown(options=generate.MODES, description="mode")
-    guidance = widgets.FloatSlider(1.0, min=1, max=4, step=0.25, description="guidance")
-    strength = widgets.FloatSlider(0.6, min=0.1, max=1, step=0.1, description="strength")
-    steps = widgets.IntSlider(20, min=5, max=50, description="steps")
+    once = dict(continuous_update=False)  # when the knob is let go
+    guidance = widgets.FloatSlider(1.0, min=1, max=4, step=0.25, description="guidance", **once)
+    strength = widgets.FloatSlider(0.6, min=0.1, max=1, step=0.1, description="strength", **once)
+    steps = widgets.IntSlider(20, min=5, max=50, description="steps", **once)
     seed = widgets.IntText(0, description="seed")
     button, out = widgets.Button(description="sample"), widgets.Output()
     opened = {}  # the backbone, loaded at the first press
@@ -29,11 +30,16 @@ def sampler(domain, draw, adapter: dict, device: str = "cpu") -> None:
             except StudyError as error:
                 print(f"error: {error}")
                 return
-            figure = plots.sheet([(f"{mode.value}, guidance {guidance.value:g}", images)])
+            rows = [(f"{mode.value}, guidance {guidance.value:g}", images)]
+            if mode.value != "noise":
+                rows.insert(0, ("made from", domain.images(images.shape[-1])[generate.sources(wanted, range(8), draw)]))
+            figure = plots.sheet(rows, per_row=8)
             display(figure)
             plt.close(figure)
 
     button.on_click(show)
+    for knob in (mode, guidance, strength, steps, seed):
+        knob.observe(show, "value")
     display(widgets.VBox([widgets.HBox([mode, seed]), widgets.HBox([guidance, strength, steps]), button, out]))
 
 

@@ -1,5 +1,6 @@
 """Cells: one trained classifier each, scored on real images, kept in the store."""
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import StudyError, arms, augment, classifiers, domains, features, generate, lora, metrics, params, store
+from . import StudyError, arms, augment, backbones, classifiers, domains, features, filters, generate, lora, metrics, params, regions, store
 
 KEY_COLUMNS = ["domain", "rare_class", "protocol", "image_size", "n_real", "draw", "seed", "backbone", "mode", "arm", "ratio", "classifier", "init"]
 COLUMNS = ["cell", *KEY_COLUMNS, "evaluated_on", "n_test", "n_test_rare", "n_test_groups", "prevalence", "pr_auc", "pr_auc_balanced", "auroc",
@@ -18,43 +19,72 @@ COLUMNS = ["cell", *KEY_COLUMNS, "evaluated_on", "n_test", "n_test_rare", "n_tes
 
 def pools(domain, draw, p) -> dict[str, dict]:
     """The pool requests that arms may draw on: rare and common (from the adapter) and base (without it)."""
-    adapter = lora.request(domain, draw, p.image_size, p.seed, p.adapter_steps)
+    adapter = lora.request(domain, draw, p.image_size, p.seed, p.adapter_steps, p.backbone, backbones.settings(p.backbone, p.preset))
     how = dict(mode=p.mode, strength=p.strength, guidance=p.guidance, steps=p.steps, seed=p.seed)
     return {
         "rare": generate.request(adapter, domain, draw, **how),
         "common": generate.request(adapter, domain, draw, common=True, **how),
-        "base": generate.request(None, domain, draw, **how),
+        "base": generate.request(adapter, domain, draw, alone=True, **how),
     }
 
 
 def plan(domain, draw, p) -> list[dict]:
     """Requests of all cells of a notebook's parameters, arm by arm: their keys in the store.
 
-    A ratio that an arm cannot reach (`real_more` beyond the real images there are) is left out.
+    What cannot be (see `left_out`) is not among them.
     """
     if p.classifier == "probe" and p.init != "imagenet":
         raise StudyError(f"init is '{p.init}', but the probe has ImageNet features alone: set init='imagenet'")
     sources = pools(domain, draw, p)
     wanted = []
-    for name in p.arms:
-        arm = arms.get(name)
-        if p.classifier == "probe" and name in arms.NOT_FOR_PROBE:
+    for name, ratio in _asked(p):
+        if _why_not(name, ratio, domain, draw, p):
             continue
-        for ratio in arms.ratios_of(name, p.ratios, p.classifier):
-            if arm.images == "real_more" and round(ratio * len(draw.shots)) > len(draw.more):
-                continue
-            used = arms.POOLS.get(arm.images, ())
-            cell = {
-                "domain": domain.name, "rare_class": domain.rare_class, "protocol": domain.protocol, "data": domain.data_hash,
-                "image_size": p.image_size, "n_real": len(draw.shots), "draw": draw.number, "seed": p.seed, "arm": name,
-                "recipe": vars(arm), "ratio": ratio, "classifier": p.classifier, "init": p.init, "evaluate_on": p.evaluate_on,
-                "pools": {kind: store.key("pool", sources[kind]) for kind in used},
-                "settings": classifiers.PROBE if p.classifier == "probe" else {**classifiers.RESNET, "steps": p.classifier_steps},
-            }
-            if used:
-                cell |= {"backbone": p.backbone, "mode": p.mode, "base": sources[used[0]]["base"]}
-            wanted.append(cell)
+        arm, used = arms.get(name), arms.POOLS.get(arms.get(name).images, ())
+        cell = {
+            "domain": domain.name, "rare_class": domain.rare_class, "protocol": domain.protocol, "data": domain.data_hash,
+            "image_size": p.image_size, "n_real": len(draw.shots), "draw": draw.number, "seed": p.seed, "arm": name,
+            "recipe": vars(arm), "ratio": ratio, "classifier": p.classifier, "init": p.init, "evaluate_on": p.evaluate_on,
+            "pools": {kind: store.key("pool", sources[kind]) for kind in used},
+            "settings": classifiers.PROBE if p.classifier == "probe" else {**classifiers.RESNET, "steps": p.classifier_steps},
+        }
+        if used:
+            cell |= {"backbone": p.backbone, "mode": p.mode, "base": sources[used[0]]["base"]}
+        if arm.images == "lora_filtered":
+            cell["filter"] = store.key("filter", screen(domain, draw, p))
+        if arm.images == "paste":
+            cell["paste"] = regions.SETTINGS
+        wanted.append(cell)
     return wanted
+
+
+def screen(domain, draw, p) -> dict:
+    """The request of the filter that `lora_filtered` uses."""
+    return filters.request(domain, draw, p.image_size, p.seed, p.filter_steps)
+
+
+def left_out(domain, draw, p) -> list[str]:
+    """The arms and ratios of a notebook's parameters that `plan` leaves out, each with the reason, one line each."""
+    whys = [(name, ratio, _why_not(name, ratio, domain, draw, p)) for name, ratio in _asked(p)]
+    return [f"{name} at {ratio:g}x is left out: {why}" for name, ratio, why in whys if why]
+
+
+def _asked(p) -> Iterator[tuple[str, float]]:
+    for name in p.arms:
+        for ratio in arms.ratios_of(name, p.ratios, p.classifier):
+            yield name, ratio
+
+
+def _why_not(name: str, ratio: float, domain, draw, p) -> str:
+    """Why there is no cell of an arm at a ratio, '' where there is."""
+    images, n = arms.get(name).images, round(ratio * len(draw.shots))
+    if p.classifier == "probe" and name in arms.NOT_FOR_PROBE:
+        return "the probe knows no such recipe"
+    if images == "real_more" and n > len(draw.more):
+        return f"it needs {n} further rare images, but draw {draw.number} has {len(draw.more)}"
+    if images == "paste" and not regions.has_masks(domain):
+        return f"{domain.name} has no pixel masks to cut a defect out by"
+    return ""
 
 
 def run(domain, draw, p) -> Iterator[dict]:
@@ -94,7 +124,7 @@ class _Material:
         return self.domain.images(self.p.image_size)
 
     def pool(self, kind: str) -> np.ndarray:
-        return self._once(f"pool {kind}", lambda: generate.pool(self.sources[kind], self.most[kind], self.domain, self.draw, self.p.image_size, self.device))
+        return self._once(f"pool {kind}", lambda: generate.pool(self.sources[kind], self.most[kind], self.domain, self.draw, self.device))
 
     def features(self) -> np.ndarray:
         needed = ("development", "test") if self.p.evaluate_on == "test" else ("development",)
@@ -103,6 +133,35 @@ class _Material:
     def pool_features(self, kind: str) -> np.ndarray:
         key = store.key("pool", self.sources[kind])
         return self._once(f"features {kind}", lambda: features.of_pool(self.pool(kind), key, generate.CHUNK, self.device))
+
+    def filtered(self, n: int) -> pd.DataFrame:
+        """Verdicts on the rare pool up to the image with which n are kept."""
+        wanted = screen(self.domain, self.draw, self.p)
+        return self._once(f"verdicts {n}", lambda: pd.concat(
+            filters.until(self.sources["rare"], n, self.domain, self.draw, wanted, self.device), ignore_index=True))
+
+    def pasted(self) -> np.ndarray:
+        n = round(max(self.p.ratios) * len(self.draw.shots))
+        return self._once("pasted", lambda: regions.paste(self.domain, self.draw, self.p.image_size, self.p.seed, range(n)))
+
+    def pasted_features(self) -> np.ndarray:
+        source = {"paste": regions.SETTINGS, "data": self.domain.data_hash, "draw": self.draw.number, "n_real": len(self.draw.shots),
+                  "n": len(self.pasted()), "seed": self.p.seed, "image_size": self.p.image_size}
+        return self._once("features pasted", lambda: features.extract(self.pasted(), source, self.device, progress=False))
+
+    def made(self, images: str, n: int, as_features: bool) -> np.ndarray:
+        """The first n rare images that were made for `images` of an arm, or their features; fewer where the filter keeps fewer."""
+        if images == "paste":
+            return (self.pasted_features() if as_features else self.pasted())[:n]
+        kind = arms.POOLS[images][0]
+        if images != "lora_filtered":
+            return (self.pool_features(kind) if as_features else self.pool(kind))[:n]
+        table = self.filtered(n)
+        chunks = -(-len(table) // generate.CHUNK)
+        looked_at = generate.pool(self.sources[kind], chunks * generate.CHUNK, self.domain, self.draw, self.device)
+        if as_features:
+            looked_at = features.of_pool(looked_at, store.key("pool", self.sources[kind]), generate.CHUNK, self.device)
+        return looked_at[table["number"][table["reason"] == ""]]
 
     def augmented_features(self, n: int) -> np.ndarray:
         """Features of n strongly augmented copies of the shots; the first n of a larger set are the same."""
@@ -119,13 +178,16 @@ class _Material:
 
 def _build(folder: Path, cell: dict, domain, draw, evaluated: np.ndarray, material: _Material, device: str) -> dict:
     """Train one classifier, score it, write scores.parquet; returns the facts for the manifest."""
-    arm, mix = arms.get(cell["arm"]), arms.mix(cell["arm"], cell["ratio"], draw)
-    kind = "base" if arm.images == "base_synth" else "rare"
+    arm, mix, probe, facts = arms.get(cell["arm"]), arms.mix(cell["arm"], cell["ratio"], draw), cell["classifier"] == "probe", {}
     balanced_real = np.concatenate([draw.shots, draw.common])
-    if cell["classifier"] == "probe":
+    made = material.made(arm.images, mix.synthetic, probe) if mix.synthetic else None
+    made_common = (material.pool_features if probe else material.pool)("common") if mix.synthetic_common else None
+    if arm.images == "lora_filtered" and mix.synthetic:
+        facts["filtered"] = {"wanted": mix.synthetic, **filters.counts(material.filtered(mix.synthetic))}
+        mix = dataclasses.replace(mix, synthetic=len(made))
+    if probe:
         real = material.features()
-        x = mix.gather(real, material.pool_features(kind) if mix.synthetic else None, material.pool_features("common") if mix.synthetic_common else None)
-        y = mix.labels
+        x, y = mix.gather(real, made, made_common), mix.labels
         if arm.augmentation == "strong" and cell["ratio"]:
             copies = material.augmented_features(round(cell["ratio"] * cell["n_real"]))
             x, y = np.concatenate([x, copies]), np.concatenate([y, np.ones(len(copies), int)])
@@ -134,7 +196,7 @@ def _build(folder: Path, cell: dict, domain, draw, evaluated: np.ndarray, materi
         seconds = time.perf_counter() - begin
     else:
         images = material.images()
-        x = mix.gather(images, material.pool(kind) if mix.synthetic else None, material.pool("common") if mix.synthetic_common else None)
+        x = mix.gather(images, made, made_common)
         begin = time.perf_counter()
         steps = classifiers.train_resnet(
             torch.from_numpy(x), torch.from_numpy(mix.labels), arm, steps=cell["settings"]["steps"],
@@ -161,7 +223,7 @@ def _build(folder: Path, cell: dict, domain, draw, evaluated: np.ndarray, materi
     frame.to_parquet(folder / "scores.parquet", index=False)
     result = metrics.score(labels[scored], scores[scored], threshold)
     result["n_test_groups"] = int(table["group"][scored].nunique())
-    return {"metrics": {k: _plain(v) for k, v in result.items()}, "train_seconds": round(seconds, 3)}
+    return {"metrics": {k: _plain(v) for k, v in result.items()}, "train_seconds": round(seconds, 3), **facts}
 
 
 def _plain(value):

@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from . import StudyError, copies, distances, features, generate, partitions, store
+from . import StudyError, classifiers, copies, distances, features, filters, generate, partitions, store
 
 PAIRS = 500  # at most, of each kind
 KINDS = ("synthetic-synthetic", "real-real within group", "real-real across groups", "synthetic-real")
@@ -20,14 +20,19 @@ FOLDS = 5
 MOST_BASE = 200  # images of the backbone alone that its KID is estimated from
 
 
-def report(domain, draw, pool: dict, n: int, image_size: int, *, base: dict | None = None, device: str = "cpu") -> dict:
+def report(domain, draw, pool: dict, n: int, image_size: int, *, base: dict | None = None, screen: dict | None = None,
+           device: str = "cpu") -> dict:
     """One row of pools.csv for the first n images of a pool (what generate.request returned), through the store.
 
-    base: request of the backbone alone, for `kid_base`. Real images are the draw's rare development images;
+    base: request of the backbone alone, for `kid_base`. screen: of a filter (filters.request), for `rejected_*`. Real images are the
+    draw's rare development images;
     KID, copies and AUROC hold the pool against those that neither adapter nor backbone saw (`copies.held_out`),
     and `kid_real` holds the shots against them. Columns: what was asked; `measure`, the name of the distance; mean
     distances and PSNR (dB) by kind of pair; kid, kid_real, kid_base with `_spread`; copy_rate beside
-    copy_false_alarm; auroc_synthetic (.5: not to be told from real). What cannot be computed is None.
+    copy_false_alarm; auroc_synthetic (.5: not to be told from real); called_rare, the share of the pool that a probe
+    trained on all real training images (shots, more, common) calls rare, beside called_rare_real, that of the rare
+    validation images; rejected_copied, rejected_common, rejected_off_manifold, how many the filter would drop by
+    each rule. What cannot be computed is None.
     """
     if n < 2:
         raise StudyError(f"n_images is {n}: a report needs at least 2 images")
@@ -35,17 +40,19 @@ def report(domain, draw, pool: dict, n: int, image_size: int, *, base: dict | No
     asked = {
         "pool": key, "n_images": n, "base": store.key("pool", base) if base else None, "data": domain.data_hash,
         "rare_class": domain.rare_class, "protocol": domain.protocol, "draw": draw.number, "n_real": len(draw.shots),
-        "image_size": image_size, "measure": distances.measure().name, "features": features.NAME,
+        "image_size": image_size, "measure": distances.measure().name, "features": features.NAME, "probe": classifiers.PROBE,
+        "filter": store.key("filter", screen) if screen else None,
     }
 
     def build(folder):
-        synthetic = generate.pool(pool, n, domain, draw, image_size, device)
+        synthetic = generate.pool(pool, n, domain, draw, device)
         unseen = copies.held_out(domain, draw)
         rare = np.concatenate([draw.shots, unseen])
         table = domain.table.iloc[rare]
         frame = pairs(synthetic, domain.images(image_size)[rare], table["group"].to_numpy(), table["image"].to_numpy(), pool["seed"], device)
         frame.to_parquet(folder / "pairs.parquet", index=False)
-        verdicts = copies.check(synthetic, domain, draw, image_size)
+        rule = copies.rule(domain, draw, image_size)
+        verdicts = copies.judge(synthetic, rule, generate.resembled(pool, range(n), rule.rows, draw))
         verdicts.nearest.to_parquet(folder / "nearest.parquet", index=False)
         verdicts.unseen.to_parquet(folder / "unseen.parquet", index=False)
 
@@ -63,7 +70,7 @@ def report(domain, draw, pool: dict, n: int, image_size: int, *, base: dict | No
         compared = {"kid": made, "kid_real": real[draw.shots]}
         if base:
             few = min(n, MOST_BASE)
-            without = generate.pool(base, few, domain, draw, image_size, device)
+            without = generate.pool(base, few, domain, draw, device)
             compared["kid_base"] = features.of_pool(without, store.key("pool", base), generate.CHUNK, device)
         for name, sample in compared.items():
             row[name], row[f"{name}_spread"] = kid(sample, real[unseen], pool["seed"])
@@ -71,6 +78,9 @@ def report(domain, draw, pool: dict, n: int, image_size: int, *, base: dict | No
             "copy_rate": verdicts.rate, "copy_false_alarm": verdicts.false_alarm, "copy_threshold": verdicts.threshold,
             "auroc_synthetic": told_apart(made, generate.sources(pool, range(n), draw), real[unseen], draw.groups[unseen], pool["seed"]),
         }
+        row["called_rare"], row["called_rare_real"] = called_rare(made, real, draw)
+        judged = filters.counts(pd.concat(filters.verdicts(pool, n, domain, draw, screen, device))) if screen else {}
+        row |= {f"rejected_{rule}": judged.get(rule) for rule in filters.RULES}
         row = {name: None if isinstance(v, float) and np.isnan(v) else v for name, v in row.items()}
         store.write_text(folder / "report.json", json.dumps(row, indent=1, allow_nan=False))
 
@@ -157,6 +167,16 @@ def _mmd2(kernel: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
         return (block.sum() - np.trace(block)) / (len(i) * (len(i) - 1))
 
     return float(within(a) + within(b) - 2 * kernel[np.ix_(a, b)].mean())
+
+
+def called_rare(made: np.ndarray, real: np.ndarray, draw) -> tuple[float, float]:
+    """Share of synthetic images (features [N, D]) that a probe calls rare, and that share of the draw's rare validation images.
+
+    The probe is trained on every real training image of the draw, which no classifier of the study sees; real: features of the domain.
+    """
+    training, validation = np.concatenate([draw.shots, draw.more, draw.common]), draw.validation[draw.labels[draw.validation] == 1]
+    fitted = classifiers.fit_probe(real[training], draw.labels[training], real[training])
+    return tuple(float((classifiers.score_probe(fitted, x) > 0.5).mean()) for x in (made, real[validation]))
 
 
 def told_apart(synthetic: np.ndarray, sources: np.ndarray | None, real: np.ndarray, groups: np.ndarray, seed: int) -> float:

@@ -11,7 +11,9 @@ def test_training_sets_hold_what_their_arm_says(draw):
     double = arms.mix("duplicate", 2.5, draw)
     counts = np.unique(double.rare, return_counts=True)[1]
     assert set(double.rare) == set(draw.shots) and len(double.rare) == 3.5 * n and counts.max() - counts.min() <= 1
-    assert arms.mix("lora", 4, draw).synthetic == 4 * n
+    for name in ("lora", "lora_filtered", "paste"):
+        made = arms.mix(name, 4, draw)
+        assert made.synthetic == 4 * n and np.array_equal(made.rare, draw.shots)
     alone = arms.mix("synth_only", 0.5, draw)
     assert len(alone.rare) == 0 and alone.synthetic == n // 2
     both = arms.mix("synth_both", 1, draw)

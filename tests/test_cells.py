@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
-from fsl_utils import StudyError, cells, params, partitions, store
+from fsl_utils import StudyError, cells, domains, filters, generate, params, partitions, regions, store
 
 
 def settings(**given):
@@ -74,6 +74,65 @@ def test_keys_depend_on_what_matters_and_on_nothing_else(elpv, draw):
     assert not set(keys(seed=1)) & set(base) and not set(keys(draw=1)) & set(base) and not set(keys(evaluate_on="test")) & set(base)
     other = keys(guidance=2.0)  # reaches only the arm with a pool
     assert other[0] == base[0] and other[1] != base[1]
+
+
+def test_the_key_of_a_filtered_cell_names_its_filter_and_no_other_does(elpv, draw):
+    def keys(**given):
+        planned = cells.plan(elpv, draw, settings(arms=["real", "lora", "lora_filtered"], ratios=[1.0], **given))
+        assert [c["arm"] for c in planned] == ["real", "lora", "lora_filtered"] and planned[1]["pools"] == planned[2]["pools"]
+        return [store.key("cell", c) for c in planned]
+
+    before, other = keys(), keys(filter_steps=7)
+    assert other[:2] == before[:2] and other[2] != before[2]
+
+
+def test_a_filtered_cell_trains_on_what_the_filter_keeps(elpv, draw, monkeypatch):
+    """The kept images are common cells, the dropped ones noise: fewer than wanted, and the manifest says so."""
+    n, asked = len(draw.shots), []
+    real = elpv.images(64)
+    pool = np.random.default_rng(0).integers(0, 256, (100, 1, 64, 64), dtype=np.uint8)
+    pool[5:80:3] = real[draw.common[:25]]
+    reasons = np.where(np.isin(np.arange(100), np.arange(5, 80, 3)), "", "off_manifold")
+    table = pd.DataFrame({"number": np.arange(2 * n), "reason": reasons[: 2 * n]})
+    monkeypatch.setattr(generate, "pool", lambda wanted, n, *rest: asked.append(n) or pool[:n])
+    monkeypatch.setattr(filters, "until", lambda pool, wanted, *rest: iter([table[:50], table[50:]]))
+    trained, plain = [], cells.classifiers.fit_probe
+    monkeypatch.setattr(cells.classifiers, "fit_probe", lambda x, y, reference: trained.append((x, y)) or plain(x, y, reference))
+    row = next(cells.run(elpv, draw, settings(arms=["lora_filtered"], ratios=[1.0])))
+    facts = store.manifest(store.root() / "cell" / row["cell"])
+    assert facts["filtered"] == {"wanted": n, "kept": 25, "copied": 0, "common": 0, "off_manifold": 2 * n - 25}
+    (x, y), = trained
+    known = cells.features.of_domain(elpv, 64, ("development",))
+    assert y.sum() == n + 25 and asked == [100]  # whole chunks, so that their features serve every ratio
+    np.testing.assert_allclose(x[n : n + 25], known[draw.common[:25]], atol=1e-3)
+
+
+def test_what_cannot_be_is_left_out_with_a_reason(elpv, draw):
+    p = settings(arms=["real", "paste", "real_more", "focal"], ratios=[1.0, 100.0])
+    assert [(c["arm"], c["ratio"]) for c in cells.plan(elpv, draw, p)] == [("real", 0), ("real_more", 1)]
+    said = cells.left_out(elpv, draw, p)
+    assert [line.split(" is left out: ")[0] for line in said] == ["paste at 1x", "paste at 100x", "real_more at 100x", "focal at 0x"]
+    assert "elpv has no pixel masks" in said[0] and f"has {len(draw.more)}" in said[2]
+
+
+def test_pasted_images_reach_both_classifiers(elpv, draw, monkeypatch):
+    pasted = np.random.default_rng(0).integers(0, 256, (20, 1, 64, 64), dtype=np.uint8)
+    monkeypatch.setattr(regions, "has_masks", lambda domain: True)
+    monkeypatch.setattr(regions, "paste", lambda domain, draw, size, seed, numbers: pasted[: len(numbers)])
+    p = settings(arms=["paste"], ratios=[0.5])
+    assert not cells.plan(elpv, draw, p)[0]["pools"]  # no adapter is needed
+    sizes, plain = [], cells.classifiers.train_resnet
+    monkeypatch.setattr(cells.classifiers, "train_resnet", lambda x, y, arm, **named: sizes.append((len(x), int(y.sum()))) or plain(x, y, arm, **named))
+    resnet = settings(arms=["paste"], ratios=[0.5], classifier="resnet18", init="scratch", classifier_steps=1)
+    rows = [*cells.run(elpv, draw, p), *cells.run(elpv, draw, resnet)]
+    assert [r["arm"] for r in rows] == ["paste", "paste"] and sizes == [(60 + len(draw.common), 60)]
+
+
+def test_paste_on_tiles(data):
+    tiles = domains.load("magnetic_tile")
+    chosen = partitions.draw(tiles.table, 0, 40)
+    row = next(cells.run(tiles, chosen, settings(arms=["paste"], ratios=[0.5], domain="magnetic_tile")))
+    assert row["arm"] == "paste" and row["pr_auc"] > row["prevalence"] and row["pool"] == ""
 
 
 def test_the_probe_refuses_scratch(elpv, draw):

@@ -4,10 +4,11 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics.pairwise import polynomial_kernel
 
-from fsl_utils import StudyError, copies, distances, diversity, domains, generate, store
+from fsl_utils import StudyError, copies, distances, diversity, domains, filters, generate, partitions, store
 
 
 @pytest.fixture
@@ -143,7 +144,8 @@ def test_report_of_a_pool_of_copies(small, enet, monkeypatch, own_store):
     assert row["kid"] < row["kid_base"] and row["kid_real"] < row["kid_base"]
     assert row["measure"] == "enet_distance" and row["pool"] == store.key("pool", wanted)
     assert (row["n_images"], row["n_real"], row["n_unseen"]) == (12, 6, len(copies.held_out(domain, draw)))
-    assert row["strength"] is None and not {k for k, v in row.items() if v is None} - {"strength", "distance_real_within", "psnr_real_within"}
+    missing = {"strength", "distance_real_within", "psnr_real_within", "rejected_copied", "rejected_common", "rejected_off_manifold"}
+    assert row["strength"] is None and not {k for k, v in row.items() if v is None} - missing
 
     assert diversity.report(*asked, base=wanted | {"which": "base"}) == row and calls == ["copies", "base"]  # asked twice, made once
     pairs, nearest, unseen = diversity.details(row)
@@ -155,6 +157,23 @@ def test_report_of_a_pool_of_copies(small, enet, monkeypatch, own_store):
     assert nearest["copied"].mean() == row["copy_rate"]
     folder = own_store / "report" / row["report"]
     assert store.damage(folder) is None and json.loads((folder / "report.json").read_text()) == row
+
+    monkeypatch.setattr(filters, "verdicts", lambda wanted, n, *rest: iter([pd.DataFrame({"reason": ["copied"] * 8 + ["common"] * (n - 9) + [""]})]))
+    screened = diversity.report(*asked, base=wanted | {"which": "base"}, screen={"steps": 1})
+    assert [screened[f"rejected_{rule}"] for rule in filters.RULES] == [8, 3, 0] and screened["report"] != row["report"]
+
+
+def test_called_rare_against_a_probe_of_all_training_images():
+    """Two clusters: the pool is half rare, the held-out rare images all rare; validation images train nothing."""
+    rng = np.random.default_rng(4)
+    labels = np.repeat([1, 0], [60, 140])
+    real = rng.normal(size=(200, 10)) + labels[:, None] * 4
+    draw = partitions.Draw(0, np.arange(10), np.arange(60, 160), np.arange(10, 40), np.concatenate([np.arange(40, 60), np.arange(160, 200)]), labels, labels)
+    made = np.concatenate([rng.normal(size=(30, 10)) + 4, rng.normal(size=(30, 10))])
+    assert diversity.called_rare(made, real, draw) == (pytest.approx(0.5, abs=0.05), pytest.approx(1, abs=0.05))
+    swapped = real.copy()
+    swapped[draw.validation] = real[draw.validation][::-1]
+    assert diversity.called_rare(made, swapped, draw)[0] == diversity.called_rare(made, real, draw)[0]
 
 
 def test_a_report_of_one_image_is_refused(small, enet):
