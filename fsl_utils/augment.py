@@ -1,6 +1,9 @@
 """Augmentation in batches, on uint8 tensors in memory."""
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torchvision.transforms import v2
 
 
@@ -24,6 +27,35 @@ def flips_and_shifts(images: torch.Tensor, flips: str, shift: int, generator: to
     xs = (xs + offset[1] - shift).clamp(0, width - 1)
     rows = torch.arange(n, device=images.device)[:, None, None]
     return images[rows, :, ys[:, :, None], xs[:, None, :]].permute(0, 3, 1, 2)
+
+
+def turn_and_zoom(images: torch.Tensor, degrees: float, zoom: float, generator: torch.Generator, masks: torch.Tensor | None = None) -> torch.Tensor:
+    """Each square uint8 image of [N, C, S, S], by itself, turned by up to `degrees` either way and magnified 1 to `zoom` times.
+
+    The magnified window lies anywhere inside the frame; where `masks`, uint8 [N, 1, S, S], mark a defect, it is laid
+    over a random place of it, so that a small defect grows and stays in view. What turning leaves empty is filled
+    by reflection. Bicubic; with degrees 0 and zoom 1 the images come back as they are.
+    """
+    if degrees == 0 and zoom == 1:
+        return images
+    n, size = len(images), images.shape[-1]
+    angle = math.radians(degrees) * (2 * torch.rand(n, generator=generator) - 1)
+    half = zoom ** -torch.rand(n, 1, generator=generator)  # of the window's side; the frame reaches from -1 to 1
+    low, high = half - 1, 1 - half
+    pick, place = torch.rand(n, 1, generator=generator, dtype=torch.float64), torch.rand(n, 2, generator=generator)
+    if masks is not None:
+        share = masks.cpu().flatten(1).double().cumsum(1)
+        pixel = torch.searchsorted(share, pick * share[:, -1:], right=True)  # a random pixel, as often as the mask is white there
+        defect = (torch.cat([pixel % size, pixel // size], 1) + 0.5) * 2 / size - 1
+        marked = share[:, -1:] > 0
+        low = torch.where(marked, torch.maximum(low, defect - half), low)
+        high = torch.where(marked, torch.minimum(high, defect + half), high)
+    x, y = (low + (high - low) * place).unbind(1)
+    cos, sin = half[:, 0] * angle.cos(), half[:, 0] * angle.sin()
+    theta = torch.stack([cos, -sin, x, sin, cos, y], 1).view(n, 2, 3).to(images.device)
+    grid = F.affine_grid(theta, [n, 1, size, size], align_corners=False)
+    moved = F.grid_sample(images.float(), grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+    return moved.round().clamp(0, 255).to(torch.uint8)
 
 
 class Strong:

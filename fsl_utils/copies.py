@@ -21,10 +21,23 @@ STEP = 2  # after the blur every second pixel tells as much
 FOLDS = 5
 
 
+class Rule(NamedTuple):
+    """What images of one draw are judged by. rows: positions of the references. real: their pixels; names: their files.
+    unseen: image and distance of the real images that set the threshold, the distance below which an image is
+    called copied. false_alarm: share of unseen real images called so by thresholds set without their group (NaN: a single group)."""
+
+    rows: np.ndarray
+    real: np.ndarray
+    names: np.ndarray
+    flips: str
+    unseen: pd.DataFrame
+    threshold: float
+    false_alarm: float
+
+
 class Verdicts(NamedTuple):
     """nearest: one row a synthetic image: number, image (name of the nearest real one), row (its position in
-    the domain's table), distance, copied. unseen: image and distance of the real images that set the
-    threshold, the distance below which an image is called copied. false_alarm: share of unseen real images called so by thresholds set without their group (NaN: a single group)."""
+    the domain's table), distance, copied. unseen, threshold, false_alarm: of the `Rule`."""
 
     nearest: pd.DataFrame
     unseen: pd.DataFrame
@@ -38,8 +51,9 @@ class Verdicts(NamedTuple):
 
 
 def references(domain, draw) -> np.ndarray:
-    """Positions of the real images that a pool could copy: the shots, and the common base images of the backbone."""
-    return np.concatenate([draw.shots, domain.rows("base", 0)])
+    """Positions of the real images that a pool could copy: the shots, the common images that the adapter is trained beside
+    them (prior preservation), and the base images of the backbone."""
+    return np.concatenate([draw.shots, draw.common, domain.rows("base", 0)])
 
 
 def held_out(domain, draw) -> np.ndarray:
@@ -67,28 +81,44 @@ def distance_matrix(images: np.ndarray, real: np.ndarray, flips: str) -> np.ndar
 
 
 def check(images: np.ndarray, domain, draw, image_size: int, unseen: np.ndarray | None = None) -> Verdicts:
-    """Judge synthetic images, uint8 [N, C, S, S], against the draw's shots and the domain's base images.
+    """Judge synthetic images, uint8 [N, C, S, S], by `rule` of the same arguments. Raises StudyError where there is none to judge."""
+    return judge(images, rule(domain, draw, image_size, unseen))
+
+
+def rule(domain, draw, image_size: int, unseen: np.ndarray | None = None) -> Rule:
+    """The rule that judges images against the draw's shots and common training images and the domain's base images.
 
     unseen: positions of the real images that set the threshold; without it the held-out rare ones,
-    the like of a rare synthetic image. These serve a report alone: a choice within a run (a filter) must
-    stay few-shot and passes `draw.common`. An unseen image is never compared with its own group.
+    the like of a rare synthetic image. These serve a report alone: a choice within a run (a filter, the end of a training) must
+    stay few-shot and passes `draw.common`. No image is compared with its own group, so that these, references themselves,
+    tell as much as images that nothing saw. Raises StudyError where there is no unseen image.
     """
     rows, real = references(domain, draw), domain.images(image_size)
-    unseen = held_out(domain, draw) if unseen is None else np.setdiff1d(unseen, rows)
-    if not len(images) or not len(unseen):
-        raise StudyError(f"{len(images)} synthetic and {len(unseen)} unseen real images: a copy rate needs both")
-    flips = domains.SHEETS[domain.name].flips
-    both = distance_matrix(np.concatenate([images, real[unseen]]), real[rows], flips)
-    apart = np.where(draw.groups[unseen][:, None] == draw.groups[rows], np.inf, both[len(images) :]).min(axis=1)
+    unseen = held_out(domain, draw) if unseen is None else unseen
+    flips, names = domains.SHEETS[domain.name].flips, domain.table["image"].to_numpy()
+    apart = distance_matrix(real[unseen], real[rows], flips)
+    apart = np.where(draw.groups[unseen][:, None] == draw.groups[rows], np.inf, apart).min(axis=1)
     usual = np.isfinite(apart)  # else all references are of its group
     unseen, apart = unseen[usual], apart[usual]
-    names = domain.table["image"].to_numpy()
-    threshold = float(np.quantile(apart, QUANTILE))
-    found = both[: len(images)].argmin(axis=1)
-    nearest = pd.DataFrame({"number": np.arange(len(images)), "image": names[rows[found]], "row": rows[found],
-                            "distance": both[np.arange(len(images)), found]})
-    return Verdicts(nearest.assign(copied=nearest["distance"] < threshold), pd.DataFrame({"image": names[unseen], "distance": apart}),
-                    threshold, false_alarm(apart, draw.groups[unseen]))
+    if not len(unseen):
+        raise StudyError("no unseen real image of another group than the references: a copy rate needs some")
+    return Rule(rows, real[rows], names[rows], flips, pd.DataFrame({"image": names[unseen], "distance": apart}),
+                float(np.quantile(apart, QUANTILE)), false_alarm(apart, draw.groups[unseen]))
+
+
+def judge(images: np.ndarray, by: Rule, ignored: np.ndarray | None = None) -> Verdicts:
+    """Judge synthetic images, uint8 [N, C, S, S]; `ignored`, bool [N, M], are references that an image is meant to resemble.
+
+    Raises StudyError where there is no image.
+    """
+    if not len(images):
+        raise StudyError("0 synthetic images: a copy rate needs some")
+    distance = distance_matrix(images, by.real, by.flips)
+    if ignored is not None:
+        distance = np.where(ignored, 2, distance)
+    found = distance.argmin(axis=1)
+    nearest = pd.DataFrame({"number": np.arange(len(images)), "image": by.names[found], "row": by.rows[found], "distance": distance.min(axis=1)})
+    return Verdicts(nearest.assign(copied=nearest["distance"] < by.threshold), by.unseen, by.threshold, by.false_alarm)
 
 
 def false_alarm(nearest: np.ndarray, groups: np.ndarray) -> float:

@@ -7,6 +7,7 @@ same network on pixels. It predicts v (Salimans & Ho 2022) under the cosine sche
 class, whose row is learned with the adapter.
 """
 
+import dataclasses
 import json
 import os
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -60,6 +62,11 @@ class Mini:
     image_size: int = IMAGE_SIZE
     lora_targets: str = LORA_TARGETS
     embedding: str = "class_embedding"
+    adapter_file: str = "adapter_model.safetensors"
+    latent_shape: tuple[int, int, int] = (BANDS, IMAGE_SIZE // 4, IMAGE_SIZE // 4)
+    batch: int = 50  # images that are sampled at once
+    dtype: torch.dtype = torch.float32  # of latents
+    takes_guidance: bool = False  # whether `predict` is told the guidance; else it is that of two predictions
 
     @property
     def device(self) -> torch.device:
@@ -81,22 +88,55 @@ class Mini:
         """v for noisy latents [N, 16, 16, 16], timesteps [N] in 0..999, condition [N] (rows of the embedding)."""
         return self.denoiser(latents, timesteps, class_labels=condition).sample
 
-    def loss(self, clean: torch.Tensor, condition: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def loss(self, clean: torch.Tensor, condition: torch.Tensor, generator: torch.Generator,
+             weight: torch.Tensor | None = None, part: slice = slice(None)) -> torch.Tensor:
         """Mean loss of each image [N] at random noise levels: squared error of v, bands weighted
         by the square root of their scale (fine bands hold little energy but much of what a noisy
-        prediction spoils)."""
+        prediction spoils). Levels and their weights are those of rectified flow with logit-normal times
+        (Esser et al. 2024): the ratio of noise to signal is log-normal, and flow's target is
+        (sigma - alpha) z + (alpha + sigma) v. results/mini.md compares them with others.
+        weight: of each place of the latents, [N, 1, 16, 16] of mean 1. part: the images to take, under the noise that they
+        have in the whole batch."""
         n = len(clean)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
-        t = torch.randint(0, self.scheduler.config.num_train_timesteps, (n,), generator=generator).to(clean.device)
+        signal = self.scheduler.alphas_cumprod
+        t = torch.searchsorted((1 / signal - 1).sqrt(), torch.randn(n, generator=generator).exp()).clamp(max=len(signal) - 1)
+        level = (signal[t].sqrt() + (1 - signal[t]).sqrt()).square().to(clean)
+        clean, condition, noise, t, level = (each[part] for each in (clean, condition, noise, t.to(clean.device), level))
         target = self.scheduler.get_velocity(clean, noise, t)
         error = (self.predict(self.scheduler.add_noise(clean, noise, t), t, condition).float() - target).square()
-        weight = self.scales.to(error).sqrt()
-        return (error.mean(dim=(2, 3)) * (weight / weight.mean())).mean(dim=1)
+        if weight is not None:
+            error = error * weight[part]
+        band = self.scales.to(error).sqrt()
+        return (error.mean(dim=(2, 3)) * (band / band.mean())).mean(dim=1) * level
+
+    def attach(self, config: LoraConfig, row: int) -> "Mini":
+        """This backbone with a fresh adapter, and the embedding learned with it: the rare class begins as `row`."""
+        config.modules_to_save = [self.embedding]
+        model = get_peft_model(self.denoiser, config).to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            weight = model.get_submodule(f"base_model.model.{self.embedding}").modules_to_save["default"].weight
+            weight[RARE] = weight[row]
+        return dataclasses.replace(self, denoiser=model)
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write the adapter in peft's own format."""
+        self.denoiser.save_pretrained(folder)
+
+    def load_adapter(self, folder: Path) -> "Mini":
+        """This backbone with a stored adapter, in eval mode; errors are peft's own."""
+        return dataclasses.replace(self, denoiser=PeftModel.from_pretrained(self.denoiser, folder).eval())
 
     @property
     def scheduler(self) -> DDPMScheduler:
         """The noise schedule that training and every solver share."""
         return _SCHEDULER
+
+    def solver(self, steps: int) -> DPMSolverMultistepScheduler:
+        """DPM-Solver++ (2M), its timesteps set."""
+        solver = DPMSolverMultistepScheduler.from_config(self.scheduler.config, timestep_spacing="trailing")
+        solver.set_timesteps(steps, device=self.device)
+        return solver
 
 
 _SCHEDULER = DDPMScheduler(**SCHEDULE)

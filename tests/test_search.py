@@ -1,0 +1,41 @@
+"""The search over fine-tuning settings: what it refuses, and one small search from file to table."""
+
+import pandas as pd
+import pytest
+
+from fsl_utils import ROOT, StudyError, lora, search
+
+
+def test_shipped_searches_are_valid():
+    files = sorted((ROOT / "notebooks" / "searches").glob("*.yaml"))
+    assert {search.read(path)["domain"] for path in files} == {"elpv", "magnetic_tile", "chestxray14"}
+
+
+@pytest.mark.parametrize("text, words", [
+    ("drawz: [1]", "unknown name 'drawz'"), ("tries: [{rnak: 2}]", "unknown setting 'rnak'"), ("tries: [{learning_rate: 1e-3}]", "learning_rate is '1e-3'"),
+    ("tries: [{adapter_steps: 0}]", "adapter_steps is 0"), ("draws: [-1]", "draw is -1"), ("draws: []", "must be lists"), ("tries: [3]", "no map"),
+    ("a: [", "not a readable YAML"), ("- 1", "unknown name"),
+])
+def test_a_faulty_search_is_refused_before_it_runs(tmp_path, text, words):
+    path = tmp_path / "search.yaml"
+    path.write_text(text)
+    with pytest.raises(StudyError, match=words):
+        search.read(path)
+
+
+def test_a_small_search(tmp_path, own_store, capsys, monkeypatch):
+    path, out = tmp_path / "small.yaml", tmp_path / "out" / "small.csv"
+    path.write_text("{draws: [0], n_real: 10, n_images: 4, adapter_steps: 2, tries: [{}, {rank: 2, alpha: 2, adapter_steps: 1}]}")
+    monkeypatch.setattr(search.generate, "CHUNK", 4)
+    search.main([str(path), "--out", str(out), "--device", "cpu"])
+    table = pd.read_csv(out)
+    assert list(table["try"]) == ["defaults", "rank 2, alpha 2, adapter_steps 1"]
+    assert list(table["rank"]) == [lora.SETTINGS["rank"], 2] and list(table["adapter_steps"]) == list(table["kept_step"]) == [2, 1]
+    assert table["pool"].nunique() == 2 and table[["kid", "final_loss", "auroc_synthetic", "called_rare_real"]].notna().all(axis=None)
+    assert (tmp_path / "out" / "small_draw0.png").is_file()
+    assert "rank 2, alpha 2" in capsys.readouterr().out
+
+    first = out.read_bytes()
+    monkeypatch.setattr(lora, "_gradients", None)  # nothing is trained a second time
+    search.main([str(path), "--out", str(out)])
+    assert out.read_bytes() == first
