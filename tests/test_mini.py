@@ -24,21 +24,36 @@ def test_bands_of_base_images_have_unit_variance(backbone, elpv):
     assert 0.5 < spread.min() and spread.max() < 2  # scales are those of three domains together
 
 
-def test_the_target_is_v(backbone):
-    """loss is zero for a network that returns sqrt(a) noise - sqrt(1 - a) clean (Salimans & Ho 2022)."""
-    clean = torch.randn(3, 16, 16, 16, generator=torch.Generator().manual_seed(0))
-    generator = torch.Generator().manual_seed(1)
-    noise = torch.randn(clean.shape, generator=generator)
-    t = torch.randint(0, 1000, (3,), generator=generator)
-    a = backbone.scheduler.alphas_cumprod[t][:, None, None, None]
+def test_the_loss_is_that_of_rectified_flow(backbone):
+    """A network that returns v (Salimans & Ho 2022) has no loss; any other has flow's: |u - (noise - clean)|^2, u = (sigma - alpha) z + (alpha + sigma) v."""
+    clean = torch.randn(64, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    error = torch.randn(clean.shape, generator=torch.Generator().manual_seed(2))
+    flow, levels = [], []
 
-    def perfect(latents, timesteps, condition):
-        torch.testing.assert_close(latents, a.sqrt() * clean + (1 - a).sqrt() * noise)
-        return a.sqrt() * noise - (1 - a).sqrt() * clean
+    def predict(latents, timesteps, condition):
+        signal = backbone.scheduler.alphas_cumprod[timesteps][:, None, None, None]
+        alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
+        torch.testing.assert_close(latents, alpha * clean + sigma * noise)
+        v = alpha * noise - sigma * clean + scale * error
+        flow[:] = [(sigma - alpha) * latents + (alpha + sigma) * v - (noise - clean)]
+        levels.append((sigma / alpha).flatten())
+        return v
 
-    backbone.predict = perfect
-    loss = backbone.loss(clean, torch.zeros(3, dtype=torch.long), torch.Generator().manual_seed(1))
-    assert loss.shape == (3,) and loss.max() < 1e-10
+    backbone.predict = predict
+    condition = torch.zeros(64, dtype=torch.long)
+    scale = 0.0
+    loss = backbone.loss(clean, condition, torch.Generator().manual_seed(1))
+    assert loss.shape == (64,) and loss.max() < 1e-10
+    scale = 0.3
+    loss = backbone.loss(clean, condition, torch.Generator().manual_seed(1))
+    band = backbone.scales.sqrt() / backbone.scales.sqrt().mean()
+    torch.testing.assert_close(loss, (flow[0].square().mean(dim=(2, 3)) * band).mean(dim=1), rtol=1e-4, atol=1e-5)
+    for seed in range(1, 20):
+        scale, noise = 0.0, torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
+        backbone.loss(clean, condition, torch.Generator().manual_seed(seed))
+    logs = torch.cat(levels).log()  # of 21 x 64 levels: standard normal
+    assert abs(logs.mean()) < 0.1 and abs(logs.std() - 1) < 0.1
 
 
 def test_shipped_weights_beat_the_trivial_prediction_on_development_images(backbone, elpv):

@@ -1,7 +1,7 @@
 """Which small diffusion model learns most from one thread and a few minutes? The record behind results/mini.md.
 
     python tests/benchmarks/compare_designs.py DESIGN --seconds 540     one design of DESIGNS
-    python tests/benchmarks/compare_designs.py --report                  table and sheet of those done
+    python tests/benchmarks/compare_designs.py --report                  table and sheet of those done, curves of the long run
 
 Every design sees the same base images in the same order for the same CPU time; its averaged weights then draw
 100 images a domain. They are judged by KID (EfficientNet-Lite0 features) against the base images (after so few
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
 from diffusers.training_utils import EMAModel
 
-from fsl_utils import augment, diversity, domains, features, mini, pretrain, store
+from fsl_utils import ROOT, augment, diversity, domains, features, mini, pretrain, store
 
 NAMES = ("elpv", "magnetic_tile", "chestxray14")
 SAMPLED, STEPS = 100, 20
@@ -207,6 +207,20 @@ def report(folder: Path) -> None:
     figure.savefig(folder / "designs.png", dpi=130)
 
 
+def curves(folder: Path) -> None:
+    """Draw loss.png of the long training's stages, loss_STAGE.csv, which have losses of different weights."""
+    figure, axes = plt.subplots(1, 2, figsize=(8, 2.6))
+    for axis, stage in zip(axes, ("uniform", "log_normal")):
+        frame = pd.read_csv(folder / f"loss_{stage}.csv")
+        axis.plot(frame["step"], frame["loss"], color=".6", label="training")
+        axis.plot(frame["step"], frame["held_out"], color="k", label="held-out groups, averaged weights")
+        axis.set(title=f"{stage.replace('_', '-')} noise levels", xlabel="step", ylabel="loss")
+    axes[0].set_ylim(top=0.8)
+    axes[0].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(folder / "loss.png", dpi=130)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("design", nargs="?", choices=list(DESIGNS))
@@ -214,4 +228,8 @@ if __name__ == "__main__":
     parser.add_argument("--folder", type=Path, default=store.root() / "designs")
     parser.add_argument("--report", action="store_true")
     asked = parser.parse_args()
-    report(asked.folder) if asked.report else run(asked.design, asked.seconds, asked.folder)
+    if asked.report:
+        report(asked.folder)
+        curves(ROOT / "results" / "mini")
+    else:
+        run(asked.design, asked.seconds, asked.folder)
