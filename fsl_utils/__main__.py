@@ -1,7 +1,6 @@
-"""python -m fsl_utils domains | fetch | pretrain | grid"""
+"""python -m fsl_utils domains | fetch | pretrain | tune | grid | status"""
 
 import argparse
-import resource
 import sys
 import time
 from pathlib import Path
@@ -23,12 +22,23 @@ def main(argv: list[str] | None = None) -> int:
     pretrain.add_argument("--rare-class", default="", help="with --domains folder")
     pretrain.add_argument("--common-class", default="", help="with --domains folder")
     pretrain.add_argument("--group-pattern", default="", help="with --domains folder")
+    pretrain.add_argument("--start", type=Path, default=None, help="weights to go on from (default: random; for a folder the shipped ones)")
     pretrain.add_argument("--steps", type=int, default=5000)
     pretrain.add_argument("--out", type=Path, default=None, help="folder of checkpoint and weights (default: in the store)")
+    tune = commands.add_parser("tune", help="fine-tune one adapter without a notebook; on several GPUs under `accelerate launch -m`")
+    tune.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter of notebook 02")
     grid = commands.add_parser("grid", help="run a grid file through the notebooks")
     grid.add_argument("file", type=Path)
-    grid.add_argument("--dry-run", action="store_true", help="say what would run and what is there")
+    grid.add_argument("--dry-run", action="store_true", help="say what would run, what is there, and what the rest will cost")
+    grid.add_argument("--gather", action="store_true", help="run no notebook of the grid: tables and figures of what is finished")
     grid.add_argument("--out", type=Path, default=None, help="folder for tables and figures (default: results/<name>)")
+    grid.add_argument("--workers", type=_count, default=None, help="notebooks at a time (default: as cores, memory and the grid allow)")
+    grid.add_argument("--threads", type=_count, default=None, help="threads of each (default: cores / workers; 1 on a running cluster)")
+    grid.add_argument("--scheduler", default="", help="a running Dask cluster, as tcp://host:8786 (default: this machine)")
+    grid.add_argument("--retries", type=int, default=0, help="how often a failed notebook is tried again (default: 0)")
+    grid.add_argument("--timeout", type=float, default=6, help="hours that one cell of a notebook may take (default: 6)")
+    status = commands.add_parser("status", help="how far a grid is, whoever runs it")
+    status.add_argument("file", type=Path)
     arguments = parser.parse_args(argv)
     try:
         COMMANDS[arguments.command](arguments)
@@ -74,41 +84,101 @@ def _pretrain(arguments) -> None:
     own = {"folder": arguments.folder, "common_class": arguments.common_class, "group_pattern": arguments.group_pattern}
     names = arguments.domains.split(",")
     tasks = [domains.load(name, arguments.rare_class, **own) if name == "folder" else domains.load(name) for name in names]
-    start = mini.SHIPPED if "folder" in names else None
-    folder = arguments.out or store.root() / ("pretrain-folder" if start else "pretrain")
+    start = arguments.start or (mini.SHIPPED if "folder" in names else None)
+    folder = arguments.out or store.root() / ("pretrain-folder" if "folder" in names else "pretrain")
     for row in pretrain.run(tasks, arguments.steps, folder, start):
         if "held_out" in row:
             print(f"step {row['step']:6d} of {arguments.steps}   loss {row['mean_loss']:.4f}   held out {row['held_out']:.4f}   {row['seconds']:.0f} s", flush=True)
-    print(f"weights: {folder / 'mini.safetensors'}" + (" (set FSL_MINI to this path to use them)" if start else ""))
+    print(f"weights: {folder / 'mini.safetensors'} (set FSL_MINI to this path to use them)")
+
+
+def _tune(arguments) -> None:
+    import yaml
+    from accelerate import PartialState
+
+    from . import backbones, domains, grid, lora, params, partitions, store
+
+    known, given = grid.declared(grid.STAGES["adapter"]), {name: yaml.safe_load(value) for name, value in arguments.p}
+    if unknown := sorted(given.keys() - set(known)):
+        raise StudyError(f"unknown parameter '{unknown[0]}': known are {', '.join(known)}")
+    p = argparse.Namespace(**{name: params.value(name, given.get(name, params.default(name))) for name in known})
+    task = domains.load(p.domain, p.rare_class, p.protocol, folder=p.folder, common_class=p.common_class, group_pattern=p.group_pattern, view=p.view)
+    draw, settings = partitions.draw(task.table, p.draw, p.n_real), backbones.settings(p.backbone, p.preset)
+    for state in lora.train(task, draw, p.image_size, p.seed, p.adapter_steps, params.device(p.device), settings, p.backbone):
+        if PartialState().is_main_process and state["step"] % 10 == 0:
+            print(f"step {state['step']:5d} of {p.adapter_steps}   loss {state['loss']:.4f}", flush=True)
+    if PartialState().is_main_process:
+        print(f"by {PartialState().num_processes} process(es): "
+              f"{store.place('adapter', lora.request(task, draw, p.image_size, p.seed, p.adapter_steps, p.backbone, settings))}")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of 1 or more")
+    return int(text)
 
 
 def _grid(arguments) -> None:
-    from . import grid
+    from . import engine, grid, progress, store
 
+    begin = time.perf_counter()
     name, runs = grid.read(arguments.file)
+    grid.check(runs)
+    nodes = grid.nodes(runs)
+    before = ended = grid.finished(nodes)
+    workers, threads = engine.share(nodes)
+    workers = arguments.workers or workers
+    threads = arguments.threads or (1 if arguments.scheduler else max(1, engine.CPU_COUNT // workers))
     if arguments.dry_run:
-        for node in grid.nodes(runs):
-            print(f"{'done  ' if grid.finished(node) else 'to run'}  {node.stage:8} {node.title}")
+        print("\n".join(progress.plan(nodes, set(before), workers, threads)))
         return
-    begin, folders, spent = time.perf_counter(), [], {}
-    for row in grid.run(arguments.file):
-        print(f"{row['state']:8} {row['stage']:8} {row['title']}" + (f"   {row['seconds']:.0f} s" if row["state"] == "ran" else ""), flush=True)
-        if row["folder"]:
-            folders.append(row["folder"])
-            spent[row["stage"]] = spent.get(row["stage"], 0) + row["seconds"]
-    out = (arguments.out or ROOT / "results" / name).absolute()
-    start = time.perf_counter()
-    cells = grid.publish(folders, out)
-    spent["figures"] = time.perf_counter() - start
-    _summary(cells, out, spent, time.perf_counter() - begin)
-    print(f"executed notebooks: {folders[0].parent}/*/*.ipynb")
+    if len(before) < len(nodes) and not arguments.gather:
+        store.sweep()
+        with engine.cluster(workers, arguments.scheduler, engine.asks_gpu(nodes)) as client:
+            print(f"{len(nodes)} notebooks, {len(before)} of them done; {workers} at a time with {threads} threads each; "
+                  f"dashboard: {client.dashboard_link}")
+            ended = progress.show(nodes, engine.run(nodes, client, threads=threads, timeout=arguments.timeout * 3600, retries=arguments.retries))
+    _publish(name, arguments, nodes, ended, set(before.values()), begin)
 
 
-def _summary(cells, out: Path, spent: dict, total: float) -> None:
+def _publish(name: str, arguments, nodes: list, ended: dict, before: set, begin: float) -> None:
+    """Tables and figures of what succeeded, the summary, and the failures if there are any."""
+    from . import progress, publish
+
+    failures = {node: error for node in nodes if (error := progress.failure(node, ended))}
+    left = len(nodes) - len(failures) - sum(isinstance(result, Path) for result in ended.values())
+    for node, error in failures.items():
+        print(f"failed: {node.title}: {error}", file=sys.stderr)
+    folders = [ended[node] for node in nodes if isinstance(ended.get(node), Path)]
+    if folders:
+        out = (arguments.out or ROOT / "results" / name).absolute()
+        cells = publish.tables(folders, out)
+        start = time.perf_counter()
+        publish.figures(out)
+        _summary(cells, out, publish.cost(folders, before), time.perf_counter() - start, time.perf_counter() - begin)
+        print(f"executed notebooks: {folders[0].parent}/*/*.ipynb")
+    if failures:
+        raise StudyError(f"{len(failures)} of {len(nodes)} notebooks failed and {left} could not begin for it; "
+                         "what is finished is kept: mend what is named above and run the same command again")
+
+
+def _status(arguments) -> None:
+    from . import grid, progress
+
+    nodes = grid.nodes(grid.read(arguments.file)[1])
+    ended = progress.states(nodes)
+    for frame in progress.watch(nodes, [ended]):
+        print("\n".join(progress.lines(frame)))
+    for node in nodes:
+        if error := progress.failure(node, ended):
+            print(f"{node.title}: {error}")
+
+
+def _summary(cells, out: Path, cost, drawing: float, total: float) -> None:
     """The ratio table, the figures, and where the time went."""
     import pandas as pd
 
-    from . import stats
+    from . import progress, stats
 
     table = stats.ratio_table(*stats.read(out / "tables"))
     shown = pd.DataFrame({
@@ -124,12 +194,18 @@ def _summary(cells, out: Path, spent: dict, total: float) -> None:
     print("\nfigures:")
     for path in sorted((out / "figures").glob("*.png")):
         print(f"  {path}")
-    print("\ntime: " + ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in spent.items()) + f"; in all {total:.0f} s")
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print(f"peak memory of one process: {peak / 2**20:.1f} GiB")  # Linux counts in KiB
+    print()
+    for row in cost.itertuples():
+        hits = f", {row.hits} of {row.things} things were in the store" if row.things else ""
+        print(f"{row.Index:8} {row.now} notebooks run, {row.before} were done; {progress.duration(row.seconds)}, "
+              f"{progress.duration(row.cpu_seconds)} of processor time{hits}")
+    print(f"figures  {progress.duration(drawing)}")
+    print(f"time: {progress.duration(total)} in all, {progress.duration(cost['cpu_seconds'].sum())} of processor time in the notebooks")
+    if cost["peak_memory"].any():
+        print(f"peak memory of a notebook: {cost['peak_memory'].max() / 2**30:.1f} GiB")
 
 
-COMMANDS = {"domains": _domains, "fetch": _fetch, "pretrain": _pretrain, "grid": _grid}
+COMMANDS = {"domains": _domains, "fetch": _fetch, "pretrain": _pretrain, "tune": _tune, "grid": _grid, "status": _status}
 
 if __name__ == "__main__":
     sys.exit(main())

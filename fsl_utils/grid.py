@@ -1,4 +1,4 @@
-"""The grid: a YAML file becomes papermill runs of the numbered notebooks, each done once.
+"""The grid: a YAML file becomes a graph of papermill runs of the numbered notebooks, each done once.
 
     name: quickstart
     defaults: {parameter: value}
@@ -6,38 +6,37 @@
       - {draw: [0, 1], classifier: probe, arms: [real, lora], ratios: [1, 4]}
 
 Lists over the parameters of CROSSED are crossed; `arms` and `ratios` go whole into one run.
+What runs the graph is in `engine`. Nothing here imports torch: a driver of thousands of nodes stays small.
 """
 
 import functools
 import itertools
 import json
 import os
-import shutil
-import tempfile
-import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-import pandas as pd
-import papermill
 import yaml
 
-from . import ROOT, StudyError, arms, cells, domains, mini, params, store
+from . import ROOT, StudyError, arms, domains, params, partitions, store
 
+NOTEBOOKS = ROOT / "notebooks"
 REPORTED = 200  # images of a pool that notebook 05 looks at: enough for its figures, and quick
 CROSSED = ("domain", "rare_class", "n_real", "draw", "seed", "backbone", "mode", "classifier")
 STAGES = {"adapter": "02_lora_finetuning", "pool": "03_generation", "cells": "04_classifier_sweep", "report": "05_diversity_analysis"}
+TASK = ("domain", "rare_class", "protocol", "folder", "common_class", "group_pattern", "view")
+PUBLISHED = ("cell", "report", "figure")  # what `publish` reads from the store, and so must be sure of
 
 
 @dataclass(frozen=True)
 class Node:
-    """One papermill run: a notebook and the parameters that it takes."""
+    """One papermill run: a notebook, the parameters that it takes, and the runs that it needs done before."""
 
     stage: str
     parameters: tuple  # sorted (name, canonical JSON of the value): hashable
+    needs: tuple["Node", ...] = ()
 
     @property
     def values(self) -> dict:
@@ -45,176 +44,186 @@ class Node:
 
     @property
     def title(self) -> str:
-        shown = ("domain", "rare_class", "n_real", "draw", "seed", "classifier", "mode")
-        return " ".join(str(v) if k in ("domain", "classifier", "mode") else f"{k} {v}" for k, v in self.values.items() if k in shown and v != "")
+        """What tells this run from others of its stage, in words."""
+        v = self.values
+        named = [v["domain"], v["rare_class"], *(f"{name} {v[name]}" for name in ("n_real", "draw", "seed")), v.get("mode"), v.get("classifier")]
+        return " ".join(word for word in named if word)
 
 
 def read(path: Path) -> tuple[str, list[dict]]:
-    """Name and crossed parameter maps of a grid file. Raises StudyError naming what is wrong in it."""
+    """Name and crossed parameter maps of a grid file, every parameter given. Raises StudyError naming what is wrong in it."""
     try:
         data = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError as error:
         raise StudyError(f"{path}: no such grid file; see notebooks/grids/") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(data, dict) or set(data) != {"name", "defaults", "sweep"}:
         raise StudyError(f"{path}: a grid file has exactly the keys name, defaults and sweep")
+    if not isinstance(data["defaults"] or {}, dict) or not isinstance(data["sweep"], list) or not all(isinstance(e, dict) for e in data["sweep"]):
+        raise StudyError(f"{path}: defaults is a map of parameters, and sweep a list of such maps")
+    if not data["sweep"]:
+        raise StudyError(f"{path}: sweep is empty: give it one map of parameters or more ('- {{}}' runs the defaults)")
     runs = []
-    for entry in data["sweep"]:
-        merged = {**(data["defaults"] or {}), **entry}
-        lists = {k: v for k, v in merged.items() if k in CROSSED and isinstance(v, list)}
-        for values in itertools.product(*lists.values()):
-            run = {k: params.value(k, v) for k, v in {**merged, **dict(zip(lists, values))}.items()}
-            for name in run.get("arms", []):
-                arms.get(name)
-            if run.get("domain", params.default("domain")) not in domains.SHEETS:
-                raise StudyError(f"{path}: unknown domain '{run['domain']}': known are {', '.join(domains.SHEETS)}")
-            runs.append(run)
+    for number, entry in enumerate(data["sweep"], 1):
+        try:
+            runs += _crossed({**(data["defaults"] or {}), **entry})
+        except StudyError as error:
+            raise StudyError(f"{path}: entry {number} of sweep: {error}") from error
     return str(data["name"]), runs
 
 
+def _crossed(merged: dict) -> list[dict]:
+    lists = {name: given for name, given in merged.items() if name in CROSSED and isinstance(given, list)}
+    for name in (name for name, given in lists.items() if not given):
+        raise StudyError(f"{name} is an empty list")
+    runs = []
+    for values in itertools.product(*lists.values()):
+        run = {name: params.value(name, given) for name, given in {**merged, **dict(zip(lists, values))}.items()}
+        run = {name: params.default(name) for name in params.TABLE} | run
+        for name in run["arms"]:
+            arms.get(name)
+        if run["domain"] not in domains.SHEETS:
+            raise StudyError(f"unknown domain '{run['domain']}': known are {', '.join(domains.SHEETS)}")
+        if run["classifier"] == "probe" and run["init"] != "imagenet":
+            raise StudyError(f"init is '{run['init']}', but the probe has ImageNet features alone: set init: imagenet")
+        if not planned(run):
+            raise StudyError(f"nothing to run: {run['classifier']} with arms {run['arms']} at ratios {run['ratios']} has no cell")
+        runs.append(run)
+    return runs
+
+
+def check(runs: list[dict]) -> None:
+    """Whether the data are at hand and have the shots that each run asks for. Raises StudyError where not."""
+    for run in {json.dumps([run[name] for name in (*TASK, "draw", "n_real")]): run for run in runs}.values():
+        partitions.draw(_task(*(run[name] for name in TASK)).table, run["draw"], run["n_real"])
+
+
+@functools.lru_cache(maxsize=8)  # runs of one task stand together; a table of 100,000 images takes memory
+def _task(domain: str, rare_class: str, protocol: str, folder: str, common_class: str, group_pattern: str, view: str) -> domains.Domain:
+    return domains.load(domain, rare_class, protocol, folder=folder, common_class=common_class, group_pattern=group_pattern, view=view)
+
+
+@functools.cache
+def _data_hash(*task: str) -> str:
+    return _task(*task).data_hash
+
+
+def planned(run: dict) -> list[tuple[str, float]]:
+    """(arm, ratio) of the cells of a run, before it is known whether a draw has the images for each."""
+    used = [name for name in run["arms"] if run["classifier"] != "probe" or name not in arms.NOT_FOR_PROBE]
+    return [(name, ratio) for name in used for ratio in arms.ratios_of(name, run["ratios"], run["classifier"])]
+
+
 def nodes(runs: list[dict]) -> list[Node]:
-    """The notebook runs of a grid in an order in which each finds what it needs, without repeats.
+    """The notebook runs of a grid, without repeats, each after those that it needs.
 
-    A pool is made once, as large as the largest ratio of any run asks.
+    What the file lists first comes first, from adapter to cells, and the pool reports at the end. A pool is made
+    once, as large as the largest ratio of any run asks; images of the backbone alone need no adapter.
     """
-    adapters, pools, rest = [], {}, []
+    sizes = {}
     for run in runs:
-        used = {arms.get(name).images for name in run.get("arms", params.default("arms"))}
-        if used & set(arms.POOLS):
-            adapters.append(_node("adapter", run))
+        most = max((ratio for name, ratio in planned(run) if _tuned(name)), default=None)
+        if most is not None:
             pool = _node("pool", run | {"n_images": 1})
-            n = round(max(run.get("ratios", params.default("ratios"))) * run.get("n_real", params.default("n_real")))
-            pools[pool] = max(n, pools.get(pool, 0))
-        rest.append(_node("cells", run))
-    made = [_node(stage, dict(pool.values) | {"n_images": size}) for pool, n in pools.items() for stage, size in (("pool", n), ("report", min(n, REPORTED)))]
-    ordered = [*adapters, *(n for n in made if n.stage == "pool"), *rest, *(n for n in made if n.stage == "report")]
-    return list(dict.fromkeys(ordered))
+            sizes[pool] = max(round(most * run["n_real"]), sizes.get(pool, 1))
+    ordered, reports = {}, {}
+    for run in runs:
+        needs = ()
+        if any(_tuned(name) for name, _ in planned(run)):
+            adapter = _node("adapter", run)
+            size = sizes[_node("pool", run | {"n_images": 1})]
+            pool = _node("pool", run | {"n_images": size}, adapter)
+            ordered |= {adapter: None, pool: None}
+            if size > 1:
+                reports[_node("report", run | {"n_images": min(size, REPORTED)}, pool)] = None
+            needs = (pool,)
+        ordered[_node("cells", run, *needs)] = None
+    return [*ordered, *reports]
 
 
-def _node(stage: str, run: dict) -> Node:
-    taken = {name: run[name] for name in declared(STAGES[stage]) if name in run}
-    return Node(stage, tuple(sorted((k, json.dumps(v)) for k, v in taken.items())))
+def _tuned(arm: str) -> bool:
+    """Whether an arm takes images of a fine-tuned backbone."""
+    return bool(set(arms.POOLS.get(arms.get(arm).images, ())) - {"base"})
+
+
+def _node(stage: str, run: dict, *needs: Node) -> Node:
+    return Node(stage, tuple(sorted((name, json.dumps(run[name])) for name in declared(STAGES[stage]))), needs)
 
 
 @functools.cache
 def declared(notebook: str) -> tuple[str, ...]:
     """Names in a notebook's parameter cell."""
-    for cell in nbformat.read(_source(notebook), as_version=4).cells:
+    for cell in nbformat.read(source(notebook), as_version=4).cells:
         if "parameters" in cell.metadata.get("tags", []):
             return tuple(params.names_set(cell.source))
-    raise StudyError(f"{_source(notebook)}: no cell is tagged 'parameters'")
+    raise StudyError(f"{source(notebook)}: no cell is tagged 'parameters'")
 
 
-def _source(notebook: str) -> Path:
-    return ROOT / "notebooks" / f"{notebook}.ipynb"
-
-
-@functools.cache
-def _data_hash(domain: str, rare_class: str, protocol: str, folder: str, common_class: str, group_pattern: str, view: str) -> str:
-    own = {"folder": folder, "common_class": common_class, "group_pattern": group_pattern, "view": view}
-    return domains.load(domain, rare_class, protocol, **own).data_hash
+def source(notebook: str) -> Path:
+    """The file of a numbered notebook."""
+    return NOTEBOOKS / f"{notebook}.ipynb"
 
 
 def request(node: Node) -> dict:
     """What determines a run: the notebook's text, its parameters, the data, the backbone and every stage's version."""
     v = node.values
-    task = [v.get(name, params.default(name)) for name in ("domain", "rare_class", "protocol", "folder", "common_class", "group_pattern", "view")]
     return {
-        "notebook": STAGES[node.stage], "source": store.sha256(_source(STAGES[node.stage])), "parameters": v,
-        "data": _data_hash(*task), "base": store.sha256(mini.weights()), "stages": store.STAGES,
+        "notebook": STAGES[node.stage], "source": _hash(source(STAGES[node.stage])), "parameters": v,
+        "data": _data_hash(*(v[name] for name in TASK)), "base": _base(v["backbone"]), "stages": store.STAGES,
     }
 
 
-def finished(node: Node) -> Path | None:
-    """Folder of a finished run whose every result is still whole, or None."""
-    folder = store.find("run", request(node))
-    if folder is None:
+def name(wanted: dict) -> str:
+    """Short name of a run (what `request` returned), for its marker and its failed copy."""
+    return f"{wanted['notebook']}-{store.key('run', wanted)[:12]}"
+
+
+def _base(backbone: str) -> str:
+    """What names the backbone's weights. For mini without its module, which takes 700 MB of torch and diffusers."""
+    if backbone == "mini":
+        return _hash(Path(os.environ.get("FSL_MINI") or Path(__file__).parent / "weights" / "mini.safetensors"))
+    from . import backbones
+
+    return backbones.identity(backbone)
+
+
+def _hash(path: Path) -> str:
+    return _hash_of(path, os.stat(path).st_mtime_ns)
+
+
+@functools.cache
+def _hash_of(path: Path, changed: int) -> str:
+    return store.sha256(path)
+
+
+def finished(nodes: list[Node]) -> dict[Node, Path]:
+    """Folders of those runs that are finished and all of whose results are there.
+
+    What is read next, by `publish`, is read here too and its hash compared. Of the rest (images, features, pools,
+    adapters: gigabytes in a large study) existence and sizes are looked at: each notebook that reads them compares hashes.
+    """
+    looked = {}  # what several runs share is looked at once
+
+    def fault(folder: Path) -> str | None:
+        if found := store.damage(folder, quick=True):
+            return found
+        for thing in store.manifest(folder)["things"]:
+            if thing not in looked:
+                looked[thing] = store.damage(store.root() / thing, quick=thing.split("/")[0] not in PUBLISHED)
+            if looked[thing]:
+                return f"{thing}: {looked[thing]}"
         return None
-    for thing in store.manifest(folder)["things"]:
-        if fault := store.damage(store.root() / thing):
-            warnings.warn(f"{thing} is damaged ({fault}): {STAGES[node.stage]} ({node.title}) runs again")
-            shutil.rmtree(folder)
-            return None
-    return folder
 
-
-def execute(node: Node) -> Path:
-    """Run a node's notebook through papermill; its executed copy and the list of things it used are kept.
-
-    Raises StudyError with the notebook's own last line where it fails; the failed copy is kept too.
-    """
-    def build(folder):
-        target = folder / f"{STAGES[node.stage]}.ipynb"
-        with tempfile.NamedTemporaryFile("r", suffix=".txt") as record:
-            os.environ["FSL_RECORD"] = record.name
-            try:
-                papermill.execute_notebook(_source(STAGES[node.stage]), target, node.values, kernel_name="python3",
-                                           progress_bar=False, cwd=ROOT / "notebooks")
-            except papermill.PapermillExecutionError as error:
-                kept = store.root() / "failed" / f"{STAGES[node.stage]}-{store.key('run', request(node))[:12]}.ipynb"
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(target, kept)
-                what = error.evalue if error.ename == "StudyError" else f"{error.ename}: {error.evalue}"
-                raise StudyError(f"{STAGES[node.stage]} ({node.title}) failed: {what} [see {kept}]") from error
-            finally:
-                del os.environ["FSL_RECORD"]
-            return {"things": sorted(set(record.read().split()))}
-
-    return store.make("run", request(node), build)
-
-
-def run(path: Path) -> Iterator[dict]:
-    """Run a grid's nodes one after the other; yields {stage, title, state, seconds, folder} before and after each."""
-    for node in nodes(read(path)[1]):
-        row = {"stage": node.stage, "title": node.title}
-        if folder := finished(node):
-            yield row | {"state": "done", "seconds": 0.0, "folder": folder}
+    done = {}
+    for node in nodes:
+        folder = store.place("run", request(node))
+        if not folder.exists():
             continue
-        yield row | {"state": "running", "seconds": 0.0, "folder": None}
-        begin = time.perf_counter()
-        folder = execute(node)
-        yield row | {"state": "ran", "seconds": time.perf_counter() - begin, "folder": folder}
-
-
-def publish(folders: list[Path], out: Path) -> pd.DataFrame:
-    """Gather what runs made: tables/cells.csv, scores.parquet and pools.csv, and the figures of notebooks 03 and 05.
-
-    Then notebook 06 draws the result figures from the tables. Returns the cells.
-    """
-    things = sorted({thing for folder in folders for thing in store.manifest(folder)["things"]})
-    of = {stage: [t.split("/")[1] for t in things if t.startswith(f"{stage}/")] for stage in ("cell", "report", "figure")}
-    table = cells.gather(of["cell"], out / "tables")
-    reports = [json.loads((store.root() / "report" / key / "report.json").read_text()) for key in of["report"]]
-    if reports:
-        frame = pd.DataFrame(reports).sort_values(["domain", "draw", "pool"])
-        store.write_whole(out / "tables" / "pools.csv", lambda partial: frame.to_csv(partial, index=False, lineterminator="\n"))
-    for key in of["figure"]:
-        folder = store.root() / "figure" / key
-        for name in store.manifest(folder)["files"]:
-            store.write_whole(out / "figures" / name, lambda partial: shutil.copyfile(folder / name, partial))
-    _draw_figures(out)
-    return table
-
-
-def _draw_figures(out: Path) -> None:
-    """Run notebook 06 on out/tables into out/figures, unless it ran on these very tables and its figures are there."""
-    tables, figures = out / "tables", out / "figures"
-    wanted = {"notebook": "06_paper_figures", "source": store.sha256(_source("06_paper_figures")), "out": str(out),
-              "tables": {p.name: store.sha256(p) for p in sorted(tables.iterdir())}}
-    done = store.find("run", wanted)
-    if done and all((figures / name).is_file() for name in store.manifest(done)["figures"]):
-        return
-    if done:
-        shutil.rmtree(done)
-
-    def build(folder):
-        target = folder / "06_paper_figures.ipynb"
-        try:
-            papermill.execute_notebook(_source("06_paper_figures"), target, {"tables": str(tables), "figures": str(figures)},
-                                       kernel_name="python3", progress_bar=False, cwd=ROOT / "notebooks")
-        except papermill.PapermillExecutionError as error:
-            raise StudyError(f"06_paper_figures failed: {error.ename}: {error.evalue} [tables: {tables}]") from error
-        return {"figures": sorted(p.name for p in figures.iterdir())}
-
-    store.make("run", wanted, build)
+        if found := fault(folder):
+            warnings.warn(f"{STAGES[node.stage]} ({node.title}) runs again, its result is damaged ({found})")
+            looked.clear()
+            store.remove(folder, fault)
+            continue
+        done[node] = folder
+    return done

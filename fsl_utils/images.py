@@ -62,6 +62,18 @@ def to_array(image: Image.Image, size: int) -> np.ndarray:
     return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
 
 
+def chain(pixels: np.ndarray, size: int, channels: int) -> np.ndarray:
+    """Painted RGB images, uint8 [N, H, W, 3], through the chain of real ones -> uint8 [N, channels, size, size]."""
+    return np.stack([to_array(Image.fromarray(p).convert("L" if channels == 1 else "RGB"), size) for p in pixels])
+
+
+def resize(pixels: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [N, C, S, S] -> [N, C, size, size], as real images are resized."""
+    if pixels.shape[-1] == size:
+        return pixels
+    return np.stack([to_array(Image.fromarray(p[0] if len(p) == 1 else np.moveaxis(p, 0, -1)), size) for p in pixels])
+
+
 def read_all(paths: list[Path], size: int, channels: int, progress: bool = True, out: np.ndarray | None = None) -> np.ndarray:
     """Decode many images on all cores: uint8 [N, C, size, size] in the order of `paths`, into `out` if given.
 

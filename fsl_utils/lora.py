@@ -117,7 +117,7 @@ def train(domain, draw, image_size: int, seed: int, steps: int, device: str = "c
         return
     if not len(draw.shots):
         raise StudyError(f"draw {draw.number} has no shot: fine-tuning needs at least 1 (n_real)")
-    processes = PartialState()  # one, unless `accelerate launch` started more
+    processes = PartialState(cpu=device == "cpu")  # one, unless `accelerate launch` started more
     if processes.num_processes > wanted["batch"]:
         raise StudyError(f"{processes.num_processes} processes, but a batch of {wanted['batch']}: launch fewer, or set batch higher in settings")
     torch.manual_seed(seed)

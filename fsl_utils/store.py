@@ -3,7 +3,9 @@
 A finished thing is a folder `<store>/<stage>/<key>/` with a `manifest.json`. It is
 written beside its place and renamed into it, so it is there whole or not at all;
 the manifest holds each file's SHA-256, so damage is noticed and the thing made again.
-Two writers of one thing need no lock: the first rename wins and both are the same.
+Many writers of one thing, on one machine or on a shared file system, need no lock: the first
+rename wins and all are the same. Files reach the disk before the rename does (fsync), and what
+is damaged leaves its place by a rename too, so that nobody removes what another just made.
 """
 
 import errno
@@ -18,14 +20,14 @@ import sys
 import time
 import uuid
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from . import ROOT, StudyError
 
 # Raise a stage's number when its results change; what was stored under the old one is left alone.
-STAGES = {"images": 1, "features": 1, "adapter": 1, "pool": 1, "cell": 1, "report": 1, "figure": 1, "run": 1}
+STAGES = {"images": 1, "features": 1, "prompts": 1, "adapter": 1, "pool": 1, "filter": 1, "verdicts": 1, "cell": 1, "report": 2, "figure": 1, "run": 1}
 
 _PACKAGES = ("torch", "torchvision", "diffusers", "peft", "numpy", "scikit-learn")
 
@@ -67,23 +69,40 @@ def find(stage: str, params: dict) -> Path | None:
         _record(folder)
         return folder
     warnings.warn(f"{folder} is damaged ({fault}); it is removed and will be made again")
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
     return None
 
 
-def damage(folder: Path) -> str | None:
-    """What is wrong with a finished folder, or None."""
+def damage(folder: Path, quick: bool = False) -> str | None:
+    """What is wrong with a finished folder, or None. `quick` looks at sizes alone and reads no file but the
+    manifest: whoever goes on to read the files must look for himself."""
     try:
-        files = manifest(folder)["files"]
+        record = manifest(folder)
+        files, sizes = record["files"], record.get("bytes") if quick else None
     except (OSError, ValueError, KeyError, TypeError):
         return "manifest.json is missing or unreadable"
     for name, digest in files.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if sha256(path) != digest:
+        try:
+            changed = os.stat(folder / name).st_size != sizes[name] if sizes else sha256(folder / name) != digest
+        except OSError:
+            return f"{name} is missing or unreadable"
+        if changed:
             return f"{name} has changed"
     return None
+
+
+def remove(folder: Path, fault=damage) -> None:
+    """Take a folder with a fault out of its place. If another writer has put a whole one there since, it stays."""
+    aside = root() / "tmp" / f"damaged-{folder.name[:16]}-{uuid.uuid4().hex[:8]}"
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.rename(folder, aside)
+    except FileNotFoundError:
+        return
+    if fault(aside) is None:
+        with suppress(OSError):
+            os.rename(aside, folder)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def manifest(folder: Path) -> dict:
@@ -112,26 +131,40 @@ def make(stage: str, params: dict, build, **context) -> Path:
                 "stage": stage, "key": folder.name, "stage_version": STAGES[stage], "params": params,
                 **provenance(), "threads": _threads(), **context, **facts,
                 "seconds": round(time.perf_counter() - start, 3),
-                "files": {str(p.relative_to(scratch)): sha256(p) for p in sorted(scratch.rglob("*")) if p.is_file()},
             }
+            files = sorted(p for p in scratch.rglob("*") if p.is_file())
+            for path in files:
+                _sync(path)
+            record |= {"bytes": {str(p.relative_to(scratch)): p.stat().st_size for p in files},
+                       "files": {str(p.relative_to(scratch)): sha256(p) for p in files}}
             write_text(scratch / "manifest.json", json.dumps(record, indent=1))
             folder.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.rename(scratch, folder)
-            except OSError as error:  # another writer was first: theirs is the same thing
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or damage(folder):
+            except OSError:  # another writer was first (theirs is the same thing), or NFS answers twice
+                if damage(folder):
                     raise
+            _sync(folder.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    _record(folder)
+    _record(folder, "made")
     return folder
 
 
-def _record(folder: Path) -> None:
-    """Append 'stage/key' to the file that FSL_RECORD names: the grid learns there what a notebook run used and made."""
+def _sync(path: Path) -> None:
+    """Have a file's content, or a folder's list of names, reach the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _record(folder: Path, what: str = "found") -> None:
+    """Append 'found' or 'made' and 'stage/key' to the file that FSL_RECORD names: the grid learns there what a notebook did."""
     if path := os.environ.get("FSL_RECORD"):
         with open(path, "a") as file:
-            file.write(f"{folder.parent.name}/{folder.name}\n")
+            file.write(f"{what} {folder.parent.name}/{folder.name}\n")
 
 
 @contextmanager
@@ -139,13 +172,21 @@ def disk_full_explained():
     """Turn 'no space left' into a StudyError that says where and what to do."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:  # safetensors has an error of its own, which carries the system's words
+        if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT) and "No space left" not in str(error):
             raise
         raise StudyError(
             f"disk full while writing to {root()}: free some space or point FSL_STORE elsewhere, "
             "then run again; finished work is kept"
         ) from error
+
+
+def sweep(age: float = 2 * 86400) -> None:
+    """Remove what killed writers left in tmp/: whatever nobody has written to for `age` seconds."""
+    for folder in (root() / "tmp").glob("*"):
+        with suppress(FileNotFoundError):  # its writer has just finished
+            if max(p.stat().st_mtime for p in (folder, *folder.rglob("*"))) < time.time() - age:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def work_folder(stage: str, params: dict) -> Path:
@@ -167,6 +208,7 @@ def write_whole(path: Path, write) -> None:
     try:
         with disk_full_explained():
             write(partial)
+            _sync(partial)
             os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

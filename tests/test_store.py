@@ -1,6 +1,7 @@
 import errno
 import json
 import multiprocessing
+import os
 
 import pytest
 
@@ -80,8 +81,6 @@ def test_full_disk_is_explained_and_keeps_what_was_finished(own_store):
 
 
 def _writer(root, barrier):
-    import os
-
     os.environ["FSL_STORE"] = root
     store.make("cell", PARAMS, lambda folder: barrier.wait(30) is None or (folder / "thing.txt").write_text("same") and None)
 
@@ -110,4 +109,55 @@ def test_record_lists_what_was_used(own_store, tmp_path, monkeypatch):
     monkeypatch.setenv("FSL_RECORD", str(tmp_path / "record.txt"))
     folder = store.make("cell", PARAMS, write("x"))
     store.find("cell", PARAMS)
-    assert (tmp_path / "record.txt").read_text().split() == [f"cell/{folder.name}"] * 2
+    assert (tmp_path / "record.txt").read_text().splitlines() == [f"made cell/{folder.name}", f"found cell/{folder.name}"]
+
+
+def test_a_quick_look_sees_all_but_a_flipped_bit(own_store):
+    folder = store.make("cell", PARAMS, write("right"))
+    assert store.damage(folder, quick=True) is None
+    (folder / "thing.txt").write_text("rigHt")
+    assert store.damage(folder, quick=True) is None and store.damage(folder) == "thing.txt has changed"
+    (folder / "thing.txt").write_text("rig")
+    assert store.damage(folder, quick=True) == "thing.txt has changed"
+    (folder / "thing.txt").unlink()
+    assert "missing" in store.damage(folder, quick=True)
+
+
+def test_removal_spares_what_another_writer_has_mended(own_store):
+    folder = store.make("cell", PARAMS, write("right"))
+    store.remove(folder)  # as when it was damaged a moment ago
+    assert store.damage(folder) is None and not list((own_store / "tmp").iterdir())
+    (folder / "thing.txt").write_text("harmed")
+    store.remove(folder)
+    assert not folder.exists() and not list((own_store / "tmp").iterdir())
+    store.remove(folder)  # another remover was first
+
+
+def test_a_rename_that_nfs_answers_with_an_error_after_all_is_fine(own_store, monkeypatch):
+    rename = os.rename
+
+    def twice(a, b):
+        rename(a, b)
+        raise FileNotFoundError(a)
+
+    monkeypatch.setattr(os, "rename", twice)
+    assert (store.make("cell", PARAMS, write("x")) / "thing.txt").read_text() == "x"
+
+
+def test_sweep_removes_what_dead_writers_left(own_store):
+    dead, alive = own_store / "tmp" / "dead", own_store / "tmp" / "alive"
+    for folder in (dead, alive):
+        folder.mkdir(parents=True)
+        (folder / "half.txt").write_text("half")
+        os.utime(folder, (0, 0))
+    os.utime(dead / "half.txt", (0, 0))  # the other was just written to
+    store.sweep()
+    assert not dead.exists() and alive.exists()
+
+
+def test_a_full_disk_in_the_words_of_a_library(own_store):
+    def full(folder):
+        raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(StudyError, match="disk full"):
+        store.make("cell", PARAMS, full)

@@ -1,0 +1,164 @@
+"""Speed of the grid: `python tests/benchmarks/bench_grid.py [--small] [PART ...]`; about 8 minutes on two idle cores.
+
+Prints, beside what was promised: the engine's overhead a notebook against papermill alone, the time for a node already done, 10,000 done
+cells (seconds, megabytes), two one-thread workers against one, the quickstart grid against every cell by itself, and a graph of dummy
+nodes with the milliseconds that the scheduler spends on each.
+"""
+
+import hashlib
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import dummies  # noqa: E402
+
+from fsl_utils import ROOT, costs, grid, params, store  # noqa: E402
+
+NODE = 54  # seconds of a probe notebook, against which an overhead is held
+FIT = 2 * 0.34  # core-seconds of one probe (mean of results/quickstart/tables/cells.csv), and of all else that a notebook 04 does:
+FIXED = 2 * NODE - 19 * FIT  # start, images, features
+
+
+def alone(nodes: list) -> float:
+    """Seconds of the notebooks of `nodes` under papermill alone, one after the other in this process."""
+    import papermill
+
+    begin = time.perf_counter()
+    for node in nodes:
+        source = grid.source(grid.STAGES[node.stage])
+        papermill.execute_notebook(source, store.root() / f"{node.stage}.ipynb", node.values, kernel_name="python3", progress_bar=False, cwd=source.parent)
+    return time.perf_counter() - begin
+
+
+def engined(nodes: list, workers: int) -> float:
+    """Seconds of `nodes` under the engine, the cluster's start left out."""
+    from fsl_utils import engine
+
+    with engine.cluster(workers) as client:
+        client.submit(lambda: __import__("fsl_utils.engine"), pure=False).result()  # a worker's imports are no node's
+        begin = time.perf_counter()
+        for ended in engine.run(nodes, client, threads=1):
+            pass
+    faults = [error for error in ended.values() if isinstance(error, BaseException)]
+    if faults:
+        raise faults[0]
+    return time.perf_counter() - begin
+
+
+def overhead(folder: Path, draws: int) -> None:
+    with dummies.taken(dummies.write(folder / "notebooks")):
+        nodes, rounds = dummies.nodes(range(draws)), []
+        for number in range(3):  # interleaved, so that other work on the machine meets both
+            os.environ["FSL_STORE"] = str(folder / f"alone{number}")
+            store.root().mkdir()
+            one = alone(nodes)
+            os.environ["FSL_STORE"] = str(folder / f"engine{number}")
+            rounds.append((engined(nodes, 1) - one) / len(nodes))
+        each = statistics.median(rounds)
+        print(f"overhead a notebook: {each:.2f} s = {each / NODE:.1%} of a notebook of {NODE} s (promised: 5 %)")
+        begin = time.perf_counter()
+        assert len(grid.finished(nodes)) == len(nodes)
+        print(f"a node already done: {(time.perf_counter() - begin) / len(nodes) * 1000:.1f} ms (promised: 200 ms)")
+
+
+def workers(folder: Path, draws: int, seconds: float) -> None:
+    with dummies.taken(dummies.write(folder / "notebooks", busy=seconds)):
+        spent = {}
+        for number in (1, 2):
+            os.environ["FSL_STORE"] = str(folder / f"store{number}")
+            spent[number] = engined(dummies.nodes(range(draws)), number)
+    print(f"{4 * draws} notebooks of {seconds:g} s: one worker {spent[1]:.1f} s, two {spent[2]:.1f} s: {spent[1] / spent[2]:.2f}x (promised: 1.7x)")
+
+
+def recognised(folder: Path, n: int) -> None:
+    """n done cells, each with a run of its own (the worst case: a run holds many), looked through by a fresh process."""
+    store._sync = lambda path: None  # the benchmark's own set-up need not survive a power cut
+    os.environ["FSL_STORE"] = str(folder / "store")
+    scores = hashlib.sha256(b"").digest() * 1000  # 32 KB, as the scores of 600 images
+    with dummies.taken(dummies.write(folder / "notebooks")):
+        base = {name: params.default(name) for name in params.TABLE} | {"arms": ["real"], "ratios": [1.0]}
+        nodes = grid.nodes([base | {"draw": draw} for draw in range(n)])
+        for node in nodes:
+            cell = store.make("cell", {"draw": node.values["draw"]}, lambda out: (out / "scores.parquet").write_bytes(scores) and None)
+            store.make("run", grid.request(node), lambda out: (out / "04_classifier_sweep.ipynb").write_bytes(scores) and {"things": [f"cell/{cell.name}"]})
+    code = f"""
+import sys, time, resource
+sys.path.insert(0, {str(ROOT / "tests")!r})
+begin = time.perf_counter()
+import dummies
+from pathlib import Path
+from fsl_utils import grid, params
+with dummies.taken(Path({str(folder / "notebooks")!r})):
+    base = {{name: params.default(name) for name in params.TABLE}} | {{"arms": ["real"], "ratios": [1.0]}}
+    nodes = grid.nodes([base | {{"draw": draw}} for draw in range({n})])
+    assert len(grid.finished(nodes)) == {n}
+print(f"{n} done cells: {{time.perf_counter() - begin:.1f}} s ({{time.process_time():.1f}} s of processor), "
+      f"{{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}} MB (promised for 10000: 20 s, 500 MB)")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def graph(folder: Path, draws: int) -> None:
+    """Dask's and the driver's share of a node: nodes that do nothing at all, on two workers within this process."""
+    from distributed import Client
+
+    from fsl_utils import engine
+
+    os.environ["FSL_STORE"] = str(folder / "store")
+    done, engine.execute = engine.execute, lambda *_: str(folder)
+    with dummies.taken(dummies.write(folder / "notebooks")), Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None) as client:
+        nodes = dummies.nodes(range(draws))
+        begin, processor = time.perf_counter(), time.process_time()
+        for ended in engine.run(nodes, client, threads=1):
+            pass
+        wall, processor = time.perf_counter() - begin, time.process_time() - processor
+    engine.execute = done
+    assert all(ended[node] == folder for node in nodes)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    each = processor / len(nodes)
+    print(f"{len(nodes)} dummy nodes: {wall:.1f} s, {1000 * each:.1f} ms of processor a node, {peak:.0f} MB; "
+          f"one scheduler keeps {NODE / each:.0f} workers busy with notebooks of {NODE} s")
+
+
+def shared() -> None:
+    """Every cell by itself, with its own adapter, its own pool of the size that its ratio asks, its report and its features,
+    against the grid. Nothing is run: both are sums of the stage costs that `make study` measured."""
+    table = costs.SHIPPED
+    for name in ("quickstart", "cpu"):
+        nodes = grid.nodes(grid.read(ROOT / "notebooks" / "grids" / f"{name}.yaml")[1])
+        together, apart, count = sum(costs.of(node, table)[0] for node in nodes), 0.0, 0
+        for node in (node for node in nodes if node.stage == "cells"):
+            v, planned = node.values, grid.planned(node.values)
+            count += len(planned)
+            for arm, ratio in planned:
+                apart += FIXED + (FIT if v["classifier"] == "probe" else costs.of(node, table)[0] / len(planned))
+                if grid._tuned(arm):
+                    images = ratio * v["n_real"] * v["steps"]
+                    apart += table["adapter mini"][0] * v["adapter_steps"] + table["pool mini"][0] * images + table["report mini"][0]
+        print(f"{name}: {count} cells each by itself {apart / 3600:.1f} core-hours, as a grid {together / 3600:.1f}: {together / apart:.1%} "
+              "(promised: 10 %; extrapolated from measured stage costs)")
+
+
+def main(small: bool, parts: list[str]) -> None:
+    work = {
+        "shared": lambda _: shared(),
+        "graph": lambda path: graph(path, 20 if small else 1000),
+        "recognised": lambda path: recognised(path, 300 if small else 10_000),
+        "overhead": lambda path: overhead(path, 1 if small else 4),
+        "workers": lambda path: workers(path, 2, 1 if small else 10),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for name in parts or work:
+            (Path(folder) / name).mkdir()
+            work[name](Path(folder) / name)
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main("--small" in sys.argv[1:], [name for name in sys.argv[1:] if name != "--small"])

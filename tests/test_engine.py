@@ -1,0 +1,245 @@
+"""The engine on notebooks that do next to nothing (see dummies.py), each in a real kernel."""
+
+import ast
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import dask
+import dummies
+import nbformat
+import pytest
+from distributed import Client
+
+from fsl_utils import ROOT, StudyError, engine, grid, progress, store
+
+
+@pytest.fixture
+def notebooks(tmp_path, own_store):
+    own_store.mkdir()
+    with dummies.taken(dummies.write(tmp_path / "notebooks")) as _:
+        yield tmp_path / "notebooks"
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Two workers in this process: quick to start."""
+    with Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None) as client:
+        yield client
+
+
+def run(nodes, client, **options) -> dict:
+    for ended in engine.run(nodes, client, **{"threads": 1} | options):
+        pass
+    return ended
+
+
+def execute(node, **options) -> str:
+    request = grid.request(node)
+    given = {"root": str(store.root()), "threads": 1, "timeout": None} | options
+    return engine.execute(request, str(grid.source(request["notebook"])), needs=[], **given)
+
+
+def tidy(root: Path) -> bool:
+    """No marker, no record and no scratch folder is left."""
+    return not any((root / "running").glob("*")) and not any((root / "tmp").glob("*"))
+
+
+def test_a_failure_stops_its_descendants_alone_and_a_second_run_does_the_rest(notebooks, own_store, client):
+    nodes = dummies.nodes([0, 1])
+    (own_store / "fail-adapter-1").touch()
+    ended = run(nodes, client)
+    good = [node for node in nodes if node.values["draw"] == 0]
+    assert all(isinstance(ended[node], Path) == (node in good) for node in nodes) and len(ended) == 8
+    [(node, error)] = [(node, error) for node in nodes if (error := progress.failure(node, ended))]
+    assert node.stage == "adapter" and node.values["draw"] == 1 and isinstance(error, StudyError) and "this draw was told to fail" in str(error)
+    kept = str(error).split("[notebook: ")[1].rstrip("]").split(", traceback: ")
+    assert "StudyError" in Path(kept[1]).read_text() and nbformat.read(kept[0], 4).cells
+    assert tidy(own_store) and "FSL_RECORD" not in os.environ
+    [said] = [error for node in nodes if (error := progress.failure(node, progress.states(nodes)))]
+    assert kept[1] in str(said)
+
+    record = store.manifest(ended[good[2]])
+    assert good[2].stage == "cells" and record["made"][0].startswith("cell/") and len(record["things"]) == 2 and record["cpu_seconds"] > 0
+    executed = nbformat.read(ended[good[2]] / "04_classifier_sweep.ipynb", 4)
+    nbformat.validate(executed)
+    shown = ast.literal_eval(executed.cells[-1].outputs[0].data["text/plain"])
+    assert shown == ("1", str(notebooks))  # its own threads and folder, not this process's
+    assert Path.cwd() != notebooks
+
+    (own_store / "fail-adapter-1").unlink()
+    before = {path: path.stat().st_mtime_ns for path in own_store.glob("*/*/manifest.json")}
+    again = run(nodes, client)
+    assert all(isinstance(again[node], Path) for node in nodes) and not list((own_store / "failed").iterdir())
+    assert all(path.stat().st_mtime_ns == then for path, then in before.items())  # nothing was done twice
+
+
+def test_a_cell_that_hangs_is_stopped(notebooks, own_store):
+    (own_store / "hang-adapter-0").touch()
+    with pytest.raises(StudyError, match="not done after 2 s.*--timeout"):
+        execute(dummies.nodes([0])[0], timeout=2)
+    assert tidy(own_store)
+
+
+def test_a_kernel_that_dies_is_explained(notebooks, own_store):
+    (own_store / "die-adapter-0").touch()
+    with pytest.raises(StudyError, match="its kernel died.*memory"):
+        execute(dummies.nodes([0])[0])
+    assert tidy(own_store)
+
+
+def test_a_full_disk_in_a_notebook_is_explained(notebooks, own_store):
+    (own_store / "full-adapter-0").touch()
+    with pytest.raises(StudyError, match="disk full.*FSL_STORE"):
+        execute(dummies.nodes([0])[0])
+    assert tidy(own_store) and not list(own_store.glob("run/*"))
+
+
+def test_a_full_disk_under_the_executed_copy_is_explained(notebooks, own_store, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(engine.papermill, "execute_notebook", full)
+    with pytest.raises(StudyError, match="disk full.*FSL_STORE"):
+        execute(dummies.nodes([0])[0])
+    assert tidy(own_store)
+
+
+def test_a_worker_with_another_store_is_refused(notebooks):
+    with pytest.raises(StudyError, match="start it with FSL_STORE=/elsewhere"):
+        execute(dummies.nodes([0])[0], root="/elsewhere")
+
+
+def test_a_notebook_that_was_edited_meanwhile_is_refused(notebooks, own_store):
+    request = grid.request(dummies.nodes([0])[0])
+    source = grid.source(request["notebook"])
+    source.write_text(source.read_text() + "\n")
+    with pytest.raises(StudyError, match="not the notebook that this grid began with"):
+        engine.execute(request, str(source), str(store.root()), 1, None, [])
+    assert not list(own_store.glob("run/*"))
+
+
+def test_two_runs_of_one_node_leave_one_whole_result(notebooks, own_store):
+    node, results = dummies.nodes([0])[0], []
+    threads = [threading.Thread(target=lambda: results.append(execute(node))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert len(results) == 2 and len(set(results)) == 1 and store.damage(Path(results[0])) is None
+    assert len(list(own_store.glob("run/*"))) == len(list(own_store.glob("adapter/*"))) == 1 and tidy(own_store)
+
+
+def test_results_that_were_harmed_are_made_again(notebooks, own_store, client):
+    nodes = dummies.nodes([0])[:3]
+    ended = run(nodes, client)
+    whole = dummies.table(own_store)
+    cell = next(own_store.glob("cell/*"))
+    for harm in (lambda: (cell / "0.txt").write_text("x" * 64), lambda: (cell / "1.txt").write_text(""), (cell / "manifest.json").unlink,
+                 (ended[nodes[2]] / "04_classifier_sweep.ipynb").unlink, next(own_store.glob("adapter/*/2.txt")).unlink):
+        harm()
+        with pytest.warns(UserWarning, match="damaged"):
+            assert len(grid.finished(nodes)) in (1, 2)  # what made it, and for the adapter also the pool that used it
+            ended = run(nodes, client)
+        assert len(grid.finished(nodes)) == 3 and dummies.table(own_store) == whole
+
+
+def test_a_worker_that_dies_is_replaced_and_a_node_that_kills_workers_given_up(notebooks, own_store):
+    nodes = dummies.nodes([0, 1])
+    (own_store / "kill-adapter-1").touch()
+    (own_store / "hang-adapter-0").touch()
+    with dask.config.set({"distributed.scheduler.allowed-failures": 1}), engine.cluster(2) as client:
+        states = engine.run(nodes, client, threads=1)
+        while not any("02_lora" in name for name in progress.alive()):
+            next(states)
+        (own_store / "hang-adapter-0").unlink()
+        for ended in states:
+            pass
+    assert all(isinstance(ended[node], Path) for node in nodes if node.values["draw"] == 0)
+    [error] = [error for node in nodes if (error := progress.failure(node, ended))]
+    assert "its worker died 2 times" in str(error) and "--workers" in str(error)
+
+
+def start(notebooks: Path, draws: int, how: str) -> subprocess.Popen:
+    command = [sys.executable, str(ROOT / "tests" / "dummies.py"), str(notebooks), str(draws), how]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+
+def killed_at_random(tmp_path, monkeypatch, kills: int, draws: int, how: str) -> None:
+    """The table after SIGKILLs at random moments is that of an undisturbed run; nothing is lost, nothing counted twice."""
+    notebooks = dummies.write(tmp_path / "notebooks", pause=0.1)
+    tables = []
+    for disturbed in (False, True):
+        monkeypatch.setenv("FSL_STORE", str(tmp_path / f"store-{disturbed}"))
+        store.root().mkdir()
+        for _ in range(kills if disturbed else 0):
+            driver = start(notebooks, draws, how)
+            driver.stdout.readline()  # started: from here on at any moment
+            finished = set(store.root().glob("cell/*/manifest.json"))
+            time.sleep(random.random() * 3)
+            driver.send_signal(signal.SIGKILL)
+            driver.communicate()
+            assert finished <= set(store.root().glob("cell/*/manifest.json"))
+        driver = start(notebooks, draws, how)
+        out, err = driver.communicate(timeout=600)
+        assert driver.returncode == 0, err
+        tables.append(dummies.table(store.root()))
+    assert tables[0] == tables[1] and len(json.loads(tables[0])) == 3 * draws
+
+
+def test_a_killed_driver_goes_on(tmp_path, monkeypatch):
+    killed_at_random(tmp_path, monkeypatch, kills=2, draws=2, how="threads")
+
+
+@pytest.mark.slow
+def test_a_driver_killed_twenty_times_goes_on(tmp_path, monkeypatch):
+    killed_at_random(tmp_path, monkeypatch, kills=20, draws=6, how="processes")
+
+
+def test_two_drivers_on_one_grid(tmp_path, monkeypatch):
+    notebooks = dummies.write(tmp_path / "notebooks")
+    monkeypatch.setenv("FSL_STORE", str(tmp_path / "store"))
+    store.root().mkdir()
+    drivers = [start(notebooks, 2, "threads") for _ in range(2)]
+    said = [driver.communicate(timeout=600)[1] for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0], said
+    assert len(json.loads(dummies.table(store.root()))) == 2 * 3 and len(list(store.root().glob("run/*"))) == 8 and tidy(store.root())
+
+
+@pytest.mark.parametrize("cores, gigabytes, draws, expected", [
+    (2, 24, 1, (1, 2)), (2, 24, 10, (2, 1)), (16, 64, 4, (4, 4)), (16, 8, 40, (4, 4)), (1, 1, 3, (1, 1)),
+])
+def test_cores_and_memory_are_shared_out(notebooks, monkeypatch, cores, gigabytes, draws, expected):
+    monkeypatch.setattr(engine, "CPU_COUNT", cores)
+    monkeypatch.setattr(engine, "MEMORY_LIMIT", gigabytes * 2**30)
+    nodes = dummies.nodes(range(draws))
+    assert engine.share(nodes) == expected
+    on_gpu = grid.Node("pool", tuple((name, '"cuda"' if name == "device" else text) for name, text in nodes[1].parameters))
+    assert engine.share([*nodes, on_gpu]) == (1, cores)
+
+
+def test_a_running_cluster_is_taken(client):
+    with engine.cluster(0, client.scheduler.address) as other:
+        assert other.scheduler.address == client.scheduler.address and other.submit(lambda: 7).result() == 7
+    assert client.submit(lambda: 8).result() == 8  # it is left running
+
+
+def test_a_lost_scheduler_is_said(notebooks, client, monkeypatch):
+    monkeypatch.setattr(engine, "execute", lambda *_: time.sleep(1))
+    with Client(client.scheduler.address) as other, pytest.raises(StudyError, match="scheduler is lost.*same command"):
+        states = engine.run(dummies.nodes([0]), other, threads=1)
+        next(states)
+        other.close()  # as a client does whose scheduler went away
+        for _ in states:
+            pass
+
+
+def test_no_scheduler_is_said():
+    with pytest.raises(StudyError, match="no Dask scheduler answers at tcp://127.0.0.1:1"), engine.cluster(1, "tcp://127.0.0.1:1"):
+        pass
