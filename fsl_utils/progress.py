@@ -29,14 +29,16 @@ def states(nodes: list[grid.Node]) -> dict:
 def watch(nodes: list[grid.Node], events: Iterable[dict]) -> Iterator[pd.DataFrame]:
     """For each event (what became of each node so far, see `engine.run`) a table with one row a stage and one for all:
     done, running, failed, left, an_hour (finished in the last hour), hours_left (at the pace of now). NaN where not known."""
-    names, table, times = {node: grid.name(grid.request(node)) for node in nodes}, costs.measured(), {}
+    names, times, threads = {node: grid.name(grid.request(node)) for node in nodes}, {}, engine.share(nodes)[1]
+    table = costs.measured()
+    guess = {node: costs.of(node, table)[0] / threads for node in nodes}  # seconds
     for ended in events:
         fresh = alive()
         for node, result in ended.items():
             if node not in times and not isinstance(result, BaseException):
                 times[node] = _times(result)
         running = {node for node in nodes if node not in ended and names[node] in fresh}
-        rows = [_row(stage, [n for n in nodes if n.stage == stage], ended, running, times, table) for stage in grid.STAGES]
+        rows = [_row(stage, [n for n in nodes if n.stage == stage], ended, running, times, guess) for stage in grid.STAGES]
         frame = pd.DataFrame([row for row in rows if row["of"]]).set_index("stage")
         total = frame[["done", "running", "failed", "left", "of"]].sum()
         frame.loc["all"] = total.to_dict() | {"an_hour": frame["an_hour"].sum(), "hours_left": frame["hours_left"].sum()}
@@ -60,14 +62,14 @@ def _times(folder) -> tuple[float, float]:
     return path.stat().st_mtime, json.loads(path.read_text())["seconds"]
 
 
-def _row(stage: str, nodes: list, ended: dict, running: set, times: dict, table: dict) -> dict:
+def _row(stage: str, nodes: list, ended: dict, running: set, times: dict, guess: dict) -> dict:
     done = [node for node in nodes if node in times]
     failed = [node for node in nodes if failure(node, ended)]
     open_ = [node for node in nodes if node not in ended]
     recent = [times[node] for node in done if times[node][0] > time.time() - RECENT]
     pace = statistics.mean(seconds for _, seconds in recent) if recent else None
     span = time.time() - min((end - seconds for end, seconds in recent), default=time.time())
-    work = sum(pace or costs.of(node, table)[0] for node in open_)
+    work = sum(pace or guess[node] for node in open_)
     return {"stage": stage, "done": len(done), "running": sum(node in running for node in nodes), "failed": len(failed),
             "left": len(nodes) - len(done) - len(failed) - sum(node in running for node in nodes), "of": len(nodes),
             "an_hour": len(recent) / span * 3600 if recent else float("nan"), "hours_left": work / max(1, len(running)) / 3600}
