@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import statistics
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -66,10 +65,11 @@ def _row(stage: str, nodes: list, ended: dict, running: set, times: dict, guess:
     done = [node for node in nodes if node in times]
     failed = [node for node in nodes if failure(node, ended)]
     open_ = [node for node in nodes if node not in ended]
-    recent = [times[node] for node in done if times[node][0] > time.time() - RECENT]
-    pace = statistics.mean(seconds for _, seconds in recent) if recent else None
-    span = time.time() - min((end - seconds for end, seconds in recent), default=time.time())
-    work = sum(pace or guess[node] for node in open_)
+    recent = [node for node in done if times[node][0] > time.time() - RECENT]
+    spent, guessed = sum(times[node][1] for node in recent), sum(guess[node] for node in recent)
+    span = time.time() - min((times[node][0] - times[node][1] for node in recent), default=time.time())
+    # A notebook of ResNets takes longer than one of probes: what was spent corrects the guesses, not the mean.
+    work = sum(guess[node] for node in open_) * (spent / guessed) if guessed else sum(guess[node] or spent / max(1, len(recent)) for node in open_)
     return {"stage": stage, "done": len(done), "running": sum(node in running for node in nodes), "failed": len(failed),
             "left": len(nodes) - len(done) - len(failed) - sum(node in running for node in nodes), "of": len(nodes),
             "an_hour": len(recent) / span * 3600 if recent else float("nan"), "hours_left": work / max(1, len(running)) / 3600}
