@@ -48,6 +48,20 @@ def base_images(tasks: list[domains.Domain]) -> tuple[np.ndarray, np.ndarray, np
     return np.concatenate(pixels), np.concatenate(condition), np.concatenate(held_out), files
 
 
+def batch(images: np.ndarray, condition: np.ndarray, train: list[np.ndarray], flips: dict[int, str], step: int,
+          rng: np.random.Generator, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """The batch of a step: images uint8 [32, 1, 64, 64], mirrored and moved, and condition [32], now and then none.
+
+    train: rows of the images of each domain, which take turns. flips: by condition, the axes along which it may be mirrored.
+    """
+    rows = np.array([rng.choice(train[i]) for i in (step * BATCH + np.arange(BATCH)) % len(train)])
+    pixels = torch.from_numpy(images[rows])
+    for c, allowed in flips.items():
+        chosen = torch.from_numpy(condition[rows] == c)
+        pixels[chosen] = augment.flips_and_shifts(pixels[chosen], allowed, 2, generator)
+    return pixels, torch.from_numpy(np.where(rng.random(BATCH) < NO_CONDITION, mini.NULL, condition[rows]))
+
+
 def learning_rate(step: int, steps: int) -> float:
     """Linear warm-up, a plateau, then a cosine down to 1 %."""
     start = steps * (1 - DECAY)
@@ -83,17 +97,12 @@ def run(tasks: list[domains.Domain], steps: int, folder: Path, start: Path | Non
         rng = np.random.default_rng([SEED, step])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         torch.manual_seed(int(rng.integers(2**62)))  # dropout
-        rows = np.array([rng.choice(train[i]) for i in (step * BATCH + np.arange(BATCH)) % len(train)])
-        batch = torch.from_numpy(images[rows]).to(device)
-        for c, allowed in flips.items():
-            chosen = torch.from_numpy(condition[rows] == c).to(device)
-            batch[chosen] = augment.flips_and_shifts(batch[chosen], allowed, 2, generator)
-        labels = torch.from_numpy(np.where(rng.random(BATCH) < NO_CONDITION, mini.NULL, condition[rows])).to(device)
+        pixels, labels = batch(images, condition, train, flips, step, rng, generator)
 
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, steps)
         with torch.autocast(device, torch.bfloat16):
-            loss = model.loss(model.encode(batch.cpu()), labels, generator).mean()
+            loss = model.loss(model.encode(pixels), labels.to(device), generator).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)

@@ -1,7 +1,6 @@
 """The filter: rules in their order, thresholds from the draw alone, prefixes, shortfall, the store."""
 
 import dataclasses
-import types
 
 import numpy as np
 import pandas as pd
@@ -9,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
+from spoiled import Spoiled
 
 from fsl_utils import classifiers, copies, domains, filters, generate, store
 
@@ -76,18 +76,6 @@ def small(elpv, draw):
         draw, labels=draw.labels[rows], groups=draw.groups[rows], **moved)
 
 
-class Spoiled(types.SimpleNamespace):
-    """The domain with every image but those of `rows` painted over; its hash stays."""
-
-    def __getattr__(self, name):
-        return getattr(self.domain, name)
-
-    def images(self, size):
-        out = np.full_like(self.domain.images(size), 99)
-        out[self.rows] = self.domain.images(size)[self.rows]
-        return out
-
-
 def test_thresholds_come_from_training_images_and_the_choosing_part_alone(small, own_store, monkeypatch):
     domain, draw = small
     wanted = filters.request(domain, draw, 64, seed=0, steps=2)
@@ -110,7 +98,7 @@ def test_thresholds_come_from_training_images_and_the_choosing_part_alone(small,
     limits = (folder / "limits.json").read_bytes()
     store.shutil.rmtree(folder)
     seen = np.concatenate([draw.shots, draw.common, draw.choosing])
-    filters.train(Spoiled(domain=domain, rows=seen), draw, wanted)
+    filters.train(Spoiled(domain, seen), draw, wanted)
     assert (folder / "limits.json").read_bytes() == limits
 
 

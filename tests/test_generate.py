@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler
+from spoiled import Spoiled
 
 from fsl_utils import StudyError, generate, lora, mini, regions, store
 
@@ -67,21 +68,6 @@ def test_image_to_image_keeps_more_of_its_source_at_lower_strength(backbone, elp
 
     near, far = distance(0.1), distance(0.9)
     assert near < 0.5 * far
-
-
-class Spoiled:
-    """The domain with every image but those of `rows` painted over."""
-
-    def __init__(self, domain, rows):
-        self.domain, self.rows = domain, rows
-
-    def __getattr__(self, name):
-        return getattr(self.domain, name)
-
-    def images(self, size):
-        out = np.full_like(self.domain.images(size), 99)
-        out[self.rows] = self.domain.images(size)[self.rows]
-        return out
 
 
 @pytest.mark.parametrize("mode", ["from_shot", "from_common", "inpaint"])

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
 from diffusers.training_utils import EMAModel
 
-from fsl_utils import ROOT, augment, diversity, domains, features, mini, pretrain, store
+from fsl_utils import ROOT, diversity, domains, features, mini, pretrain, store
 
 NAMES = ("elpv", "magnetic_tile", "chestxray14")
 SAMPLED, STEPS = 100, 20
@@ -130,16 +130,11 @@ def run(name: str, seconds: float, folder: Path) -> None:
     while (spent := time.process_time() - begin) < seconds:
         rng = np.random.default_rng([0, step])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        rows = np.array([rng.choice(train[i]) for i in (step * pretrain.BATCH + np.arange(pretrain.BATCH)) % 3])
-        batch = torch.from_numpy(images[rows])
-        for c, allowed in flips.items():
-            chosen = torch.from_numpy(condition[rows] == c)
-            batch[chosen] = augment.flips_and_shifts(batch[chosen], allowed, 2, generator)
-        labels = torch.from_numpy(np.where(rng.random(pretrain.BATCH) < pretrain.NO_CONDITION, mini.NULL, condition[rows]))
+        pixels, labels = pretrain.batch(images, condition, train, flips, step, rng, generator)
         for group in optimiser.param_groups:  # the shape of the long run's rate, over time in place of steps
             group["lr"] = pretrain.learning_rate(round(spent / seconds * 10_000), 10_000) * min(1, (step + 1) / 100)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = model.loss(model.encode(batch), labels, generator).mean()
+            loss = model.loss(model.encode(pixels), labels, generator).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
