@@ -1,6 +1,9 @@
 """Does few-shot synthetic data help a rare class? The package behind the notebooks."""
 
+import logging
 from pathlib import Path
+
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # on a CPU it warns of a kernel that nothing here uses
 
 __version__ = "0.1.0"
 

@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     grid.add_argument("--dry-run", action="store_true", help="say what would run, what is there, and what the rest will cost")
     grid.add_argument("--gather", action="store_true", help="run no notebook of the grid: tables and figures of what is finished")
     grid.add_argument("--out", type=Path, default=None, help="folder for tables and figures (default: results/<name>)")
+    grid.add_argument("--add", action="store_true", help="what stands in the tables of --out is kept there and not made again, whether or not the store has it")
     grid.add_argument("--workers", type=_count, default=None, help="notebooks at a time (default: as cores, memory and the grid allow)")
     grid.add_argument("--threads", type=_count, default=None, help="threads of each (default: cores / workers; 1 on a running cluster)")
     grid.add_argument("--scheduler", default="", help="a running Dask cluster, as tcp://host:8786 (default: this machine)")
@@ -124,9 +125,14 @@ def _grid(arguments) -> None:
     begin = time.perf_counter()
     name, runs = grid.read(arguments.file)
     grid.check(runs)
-    nodes = grid.nodes(runs)
-    before = ended = grid.finished(nodes)
+    nodes, kept = grid.nodes(runs), set()
     workers, threads = engine.share(nodes)
+    if arguments.add:
+        from . import publish
+
+        nodes, kept = publish.missing(nodes, _out(name, arguments))
+        print(f"{len(kept)} cells and reports stand in {_out(name, arguments) / 'tables'} already")
+    before = ended = grid.finished(nodes)
     workers = arguments.workers or workers
     threads = arguments.threads or (1 if arguments.scheduler else max(1, engine.CPU_COUNT // workers))
     if arguments.dry_run:
@@ -138,25 +144,28 @@ def _grid(arguments) -> None:
             print(f"{len(nodes)} notebooks, {len(before)} of them done; {workers} at a time with {threads} threads each; "
                   f"dashboard: {client.dashboard_link}")
             ended = progress.show(nodes, engine.run(nodes, client, threads=threads, timeout=arguments.timeout * 3600, retries=arguments.retries))
-    _publish(name, arguments, nodes, ended, set(before.values()), begin)
+    _publish(_out(name, arguments), nodes, ended, set(before.values()), kept, begin)
 
 
-def _publish(name: str, arguments, nodes: list, ended: dict, before: set, begin: float) -> None:
+def _out(name: str, arguments) -> Path:
+    return (arguments.out or ROOT / "results" / name).absolute()
+
+
+def _publish(out: Path, nodes: list, ended: dict, before: set, kept: set, begin: float) -> None:
     """Tables and figures of what succeeded, the summary, and the failures if there are any."""
-    from . import progress, publish
+    from . import progress, publish, store
 
     failures = {node: error for node in nodes if (error := progress.failure(node, ended))}
     left = len(nodes) - len(failures) - sum(isinstance(result, Path) for result in ended.values())
     for node, error in failures.items():
         print(f"failed: {node.title}: {error}", file=sys.stderr)
     folders = [ended[node] for node in nodes if isinstance(ended.get(node), Path)]
-    if folders:
-        out = (arguments.out or ROOT / "results" / name).absolute()
-        cells = publish.tables(folders, out)
+    if folders or kept:
+        cells = publish.tables(folders, out, kept)
         start = time.perf_counter()
         publish.figures(out)
         _summary(cells, out, publish.cost(folders, before), time.perf_counter() - start, time.perf_counter() - begin)
-        print(f"executed notebooks: {folders[0].parent}/*/*.ipynb")
+        print(f"executed notebooks: {store.root()}/run/*/*.ipynb")
     if failures:
         raise StudyError(f"{len(failures)} of {len(nodes)} notebooks failed and {left} could not begin for it; "
                          "what is finished is kept: mend what is named above and run the same command again")

@@ -50,7 +50,7 @@ NAMES = ("mini", *CARDS)
 
 # What a backbone changes in lora.SETTINGS. shift is in pixels of 512; dropout of the adapter; optimiser 'adamw8bit' holds its
 # state in 8 bits, quantise 'nf4' the transformer in 4 (both bitsandbytes'); views: augmented views of an image, encoded once.
-COMMON = dict(rank=16, alpha=16.0, learning_rate=1e-4, batch=4, shift=16, dropout=0.0, optimiser="adamw", quantise="", views=4)
+COMMON = dict(rank=16, alpha=16.0, learning_rate=1e-4, batch=4, prior=0.25, shift=16, dropout=0.0, optimiser="adamw", quantise="", views=4)
 PAPER = dict(rank=64, alpha=8.0, dropout=0.08, learning_rate=5e-3, optimiser="adamw8bit", quantise="nf4")  # arXiv 2605.11898, with adapter_steps=200
 SETTINGS = {"mini": {}, "sd15": COMMON, "flux2-klein-4b": COMMON, "flux2-dev": COMMON | PAPER}
 PRESETS = {"": {}, "paper": PAPER}

@@ -16,14 +16,18 @@ COLUMNS = ["cell", *KEY_COLUMNS, "evaluated_on", "n_test", "n_test_rare", "n_tes
            "f1", "recall", "precision", "threshold", "f1_at_threshold", "recall_at_threshold", "precision_at_threshold",
            "f1_all_positive", "train_seconds", "base", "pool"]
 
+TEXTS = ("cell", "image", "group", "partition")  # columns of scores.parquet that repeat a few words
+
 
 def pools(domain, draw, p) -> dict[str, dict]:
-    """The pool requests that arms may draw on: rare and common (from the adapter) and base (without it)."""
+    """The pool requests that arms may draw on: rare and common (from the adapter) and base (without it).
+
+    An adapter that saw no common image (`prior` 0) has moved them all the same: then common ones come from the backbone alone."""
     adapter = lora.request(domain, draw, p.image_size, p.seed, p.adapter_steps, p.backbone, backbones.settings(p.backbone, p.preset))
     how = dict(mode=p.mode, strength=p.strength, guidance=p.guidance, steps=p.steps, seed=p.seed)
     return {
         "rare": generate.request(adapter, domain, draw, **how),
-        "common": generate.request(adapter, domain, draw, common=True, **how),
+        "common": generate.request(adapter, domain, draw, common=True, alone=adapter["prior"] == 0, **how),
         "base": generate.request(adapter, domain, draw, alone=True, **how),
     }
 
@@ -230,10 +234,10 @@ def _plain(value):
     return value.item() if isinstance(value, np.generic) else value
 
 
-def gather(keys: list[str], tables: Path) -> pd.DataFrame:
+def gather(keys: list[str], tables: Path, kept: tuple[pd.DataFrame, pd.DataFrame] | None = None) -> pd.DataFrame:
     """Write cells.csv and scores.parquet of finished cells into `tables`; returns the cells.
 
-    Rows are sorted by what was asked, not by when it was done.
+    kept: rows of both tables that are taken over as they are. Rows are sorted by what was asked, not by when it was done.
     """
     rows, scores = [], []
     for key in sorted(set(keys)):
@@ -243,11 +247,14 @@ def gather(keys: list[str], tables: Path) -> pd.DataFrame:
             raise StudyError(f"cell {key[:12]}: {fault}; run the grid again to make it anew")
         rows.append(row(folder))
         scores.append(pd.read_parquet(folder / "scores.parquet").assign(cell=key))
-    cells = pd.DataFrame(rows, columns=COLUMNS).sort_values([*KEY_COLUMNS, "evaluated_on", "cell"]).reset_index(drop=True)
+    cells = pd.DataFrame(rows, columns=COLUMNS)
+    if kept is not None:
+        cells, scores = pd.concat([kept[0][COLUMNS], cells]) if rows else kept[0][COLUMNS], [kept[1].astype({name: str for name in TEXTS}), *scores]
+    cells = cells.sort_values([*KEY_COLUMNS, "evaluated_on", "cell"]).reset_index(drop=True)
     rank = {key: i for i, key in enumerate(cells["cell"])}
     frame = pd.concat(scores, ignore_index=True)[["cell", "image", "group", "partition", "label", "score"]]
     frame = frame.assign(rank=frame["cell"].map(rank)).sort_values(["rank", "image"], kind="stable").drop(columns="rank").reset_index(drop=True)
-    for text in ("cell", "image", "group", "partition"):
+    for text in TEXTS:
         frame[text] = frame[text].astype("category")
     store.write_whole(tables / "cells.csv", lambda partial: cells.to_csv(partial, index=False, lineterminator="\n"))
     store.write_whole(tables / "scores.parquet", lambda partial: frame.to_parquet(partial, index=False))

@@ -20,6 +20,16 @@ FOLDS = 5
 MOST_BASE = 200  # images of the backbone alone that its KID is estimated from
 
 
+def request(domain, draw, pool: dict, n: int, image_size: int, *, base: dict | None = None, screen: dict | None = None) -> dict:
+    """All that determines a report: its key in the store is the hash of this. Arguments as for `report`."""
+    return {
+        "pool": store.key("pool", pool), "n_images": n, "base": store.key("pool", base) if base else None, "data": domain.data_hash,
+        "rare_class": domain.rare_class, "protocol": domain.protocol, "draw": draw.number, "n_real": len(draw.shots),
+        "image_size": image_size, "measure": distances.measure().name, "features": features.NAME, "probe": classifiers.PROBE,
+        "filter": store.key("filter", screen) if screen else None,
+    }
+
+
 def report(domain, draw, pool: dict, n: int, image_size: int, *, base: dict | None = None, screen: dict | None = None,
            device: str = "cpu") -> dict:
     """One row of pools.csv for the first n images of a pool (what generate.request returned), through the store.
@@ -36,13 +46,8 @@ def report(domain, draw, pool: dict, n: int, image_size: int, *, base: dict | No
     """
     if n < 2:
         raise StudyError(f"n_images is {n}: a report needs at least 2 images")
-    key = store.key("pool", pool)
-    asked = {
-        "pool": key, "n_images": n, "base": store.key("pool", base) if base else None, "data": domain.data_hash,
-        "rare_class": domain.rare_class, "protocol": domain.protocol, "draw": draw.number, "n_real": len(draw.shots),
-        "image_size": image_size, "measure": distances.measure().name, "features": features.NAME, "probe": classifiers.PROBE,
-        "filter": store.key("filter", screen) if screen else None,
-    }
+    asked = request(domain, draw, pool, n, image_size, base=base, screen=screen)
+    key = asked["pool"]
 
     def build(folder):
         synthetic = generate.pool(pool, n, domain, draw, device)

@@ -30,6 +30,8 @@ NODE_MEMORY = 2 * 2**30  # bytes a notebook may need: the quickstart's largest t
 BEAT = 10  # seconds between two signs of life of a running node
 STALE = 6 * BEAT  # without one for so long it counts as dead
 
+QUIET = ["--IPKernelApp.log_level=ERROR"]  # else every kernel warns that it talks to its driver on this machine unencrypted
+
 # A laptop that slept or a busy machine is no reason to give a worker up; one whose process died is noticed at once.
 PATIENCE = {"distributed.scheduler.worker-ttl": None, "distributed.comm.timeouts.connect": "120s", "distributed.comm.timeouts.tcp": "120s"}
 
@@ -129,7 +131,7 @@ def execute(request: dict, source: str, root: str, threads: int, timeout: float 
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         try:
             papermill.execute_notebook(source, target, request["parameters"], kernel_name="python3", progress_bar=False, start_timeout=600,
-                                       execution_timeout=timeout, kernel_manager_class=_kernel(Path(source).parent, record, threads))
+                                       execution_timeout=timeout, extra_arguments=QUIET, kernel_manager_class=_kernel(Path(source).parent, record, threads))
         except (papermill.PapermillExecutionError, CellTimeoutError, RuntimeError) as error:  # nbclient's of a kernel that dies or does not start
             raise _failure(error, name, target, timeout) from None
         finally:

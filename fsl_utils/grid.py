@@ -96,7 +96,12 @@ def _crossed(merged: dict) -> list[dict]:
 def check(runs: list[dict]) -> None:
     """Whether the data are at hand and have the shots that each run asks for. Raises StudyError where not."""
     for run in {json.dumps([run[name] for name in (*TASK, "draw", "n_real")]): run for run in runs}.values():
-        partitions.draw(_task(*(run[name] for name in TASK)).table, run["draw"], run["n_real"])
+        partitions.draw(task(run).table, run["draw"], run["n_real"])
+
+
+def task(run: dict) -> domains.Domain:
+    """The domain that a run's parameters name."""
+    return _task(*(run[name] for name in TASK))
 
 
 @functools.lru_cache(maxsize=8)  # runs of one task stand together; a table of 100,000 images takes memory

@@ -3,25 +3,62 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import papermill
 
-from . import StudyError, cells, grid, store
+from . import StudyError, cells, diversity, engine, grid, partitions, stats, store
 
 
-def tables(folders: list[Path], out: Path) -> pd.DataFrame:
+def keys(node: grid.Node) -> list[str]:
+    """Keys of the cells, or of the report, that a run makes; none for an adapter or a pool."""
+    v = SimpleNamespace(**node.values)
+    if node.stage not in ("cells", "report"):
+        return []
+    task = grid.task(node.values)
+    draw = partitions.draw(task.table, v.draw, v.n_real)
+    if node.stage == "cells":
+        return [store.key("cell", cell) for cell in cells.plan(task, draw, v)]
+    pools = cells.pools(task, draw, v)
+    return [store.key("report", diversity.request(task, draw, pools["rare"], v.n_images, v.image_size, base=pools["base"], screen=cells.screen(task, draw, v)))]
+
+
+def missing(nodes: list[grid.Node], out: Path) -> tuple[list[grid.Node], set[str]]:
+    """Those runs whose cells or report do not stand in out/tables yet, with what they need, and the keys of what does stand there."""
+    have = set()
+    for name, column in (("cells.csv", "cell"), ("pools.csv", "report")):
+        if (out / "tables" / name).is_file():
+            have |= set(pd.read_csv(out / "tables" / name)[column])
+    made = {node: keys(node) for node in nodes}
+    needed, left = set(), [node for node in nodes if made[node] and not have.issuperset(made[node])]
+    while left:
+        node = left.pop()
+        needed.add(node)
+        left += node.needs
+    return [node for node in nodes if node in needed], have & {key for found in made.values() for key in found}
+
+
+def tables(folders: list[Path], out: Path, kept: set[str] = frozenset()) -> pd.DataFrame:
     """Gather what runs made: tables/cells.csv, scores.parquet and pools.csv, and the figures of notebooks 03 and 05. Returns the cells.
 
-    The same runs give the same bytes, but for cells.csv's column train_seconds, which is a measurement.
+    kept: keys of cells and reports that stand in these tables and stay there. The same runs give the same bytes, but for cells.csv's column train_seconds, which is a measurement.
     Raises StudyError where no run made a cell.
     """
     things = sorted({thing for folder in folders for thing in store.manifest(folder)["things"]})
     of = {stage: [t.split("/")[1] for t in things if t.startswith(f"{stage}/")] for stage in grid.PUBLISHED}
-    if not of["cell"]:
+    before = None
+    kept = kept - {*of["cell"], *of["report"]}
+    if kept:
+        found, scores = stats.read(out / "tables")
+        before = found[found["cell"].isin(kept)], scores[scores["cell"].isin(kept)]
+    if not of["cell"] and before is None:
         raise StudyError("no cell is finished yet: there is nothing to publish")
-    table = cells.gather(of["cell"], out / "tables")
+    table = cells.gather(of["cell"], out / "tables", before)
     reports = [json.loads((store.root() / "report" / key / "report.json").read_text()) for key in of["report"]]
+    if kept and (out / "tables" / "pools.csv").is_file():
+        standing = pd.read_csv(out / "tables" / "pools.csv")
+        reports = standing[standing["report"].isin(kept)].to_dict("records") + reports
     if reports:
         frame = pd.DataFrame(reports).sort_values(["domain", "rare_class", "draw", "pool"])
         store.write_whole(out / "tables" / "pools.csv", lambda partial: frame.to_csv(partial, index=False, lineterminator="\n"))
@@ -46,7 +83,7 @@ def figures(out: Path) -> None:
     def build(folder):
         try:
             papermill.execute_notebook(source, folder / source.name, {"tables": str(out / "tables"), "figures": str(out / "figures")},
-                                       kernel_name="python3", progress_bar=False, cwd=source.parent)
+                                       kernel_name="python3", progress_bar=False, cwd=source.parent, extra_arguments=engine.QUIET)
         except papermill.PapermillExecutionError as error:
             raise StudyError(f"06_paper_figures failed: {error.ename}: {error.evalue} [tables: {out / 'tables'}]") from error
         return {"figures": sorted(p.name for p in (out / "figures").iterdir())}
@@ -65,6 +102,6 @@ def cost(folders: list[Path], before: set[Path]) -> pd.DataFrame:
         rows.append({"stage": stage, "now": now, "before": not now, "seconds": now * record["seconds"], "cpu_seconds": now * record["cpu_seconds"],
                      "peak_memory": now * record["peak_memory"],
                      "hits": now * (len(record["things"]) - len(record["made"])), "things": now * len(record["things"])})
-    stages = pd.DataFrame(rows).groupby("stage")
+    stages = pd.DataFrame(rows, columns=["stage", "now", "before", "seconds", "cpu_seconds", "peak_memory", "hits", "things"]).groupby("stage")
     frame = stages.sum().assign(peak_memory=stages["peak_memory"].max())
     return frame.reindex([stage for stage in grid.STAGES if stage in frame.index])

@@ -14,6 +14,7 @@ from pathlib import Path
 import dask
 import dummies
 import nbformat
+import pandas as pd
 import pytest
 from distributed import Client
 
@@ -200,6 +201,28 @@ def test_a_killed_driver_goes_on(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_driver_killed_twenty_times_goes_on(tmp_path, monkeypatch):
     killed_at_random(tmp_path, monkeypatch, kills=20, draws=6, how="processes")
+
+
+@pytest.mark.slow
+def test_a_killed_grid_of_the_real_notebooks_ends_in_the_same_tables(tmp_path, monkeypatch):
+    """With everything that runs (driver, workers, kernels) killed at random moments."""
+    file = tmp_path / "tiny.yaml"
+    file.write_text("{name: tiny, defaults: {n_real: 6, adapter_steps: 250, filter_steps: 10, ratios: [2]}, "
+                    "sweep: [{draw: [0, 1], arms: [real, lora, lora_filtered]}]}")
+    found = {}
+    for disturbed in (False, True):
+        monkeypatch.setenv("FSL_STORE", str(tmp_path / f"store-{disturbed}"))
+        out = tmp_path / f"out-{disturbed}"
+        command = [sys.executable, "-m", "fsl_utils", "grid", str(file), "--out", str(out), "--workers", "2", "--threads", "1"]
+        for _ in range(5 if disturbed else 0):
+            driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+            time.sleep(20 + random.random() * 60)
+            os.killpg(driver.pid, signal.SIGKILL)
+            driver.wait()
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        cells = pd.read_csv(out / "tables" / "cells.csv").drop(columns="train_seconds")
+        found[disturbed] = cells.to_csv(), (out / "tables" / "scores.parquet").read_bytes(), (out / "tables" / "pools.csv").read_bytes()
+    assert found[False] == found[True] and len(cells) == 6
 
 
 def test_two_drivers_on_one_grid(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from fsl_utils import StudyError, grid, params, store
+from fsl_utils import StudyError, grid, params, publish, store
 from fsl_utils.__main__ import main
 
 SMALL = {
@@ -24,7 +24,7 @@ def file(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("name", ["quickstart", "cpu", "paper"])
+@pytest.mark.parametrize("name", ["quickstart", "rounds", "cpu", "paper"])
 def test_shipped_grids_are_valid(name):
     path = grid.NOTEBOOKS / "grids" / f"{name}.yaml"
     found, runs = grid.read(path)
@@ -33,7 +33,7 @@ def test_shipped_grids_are_valid(name):
 
 
 def test_every_shipped_grid_is_tested():
-    assert {path.stem for path in (grid.NOTEBOOKS / "grids").glob("*.yaml")} == {"quickstart", "cpu", "paper"}
+    assert {path.stem for path in (grid.NOTEBOOKS / "grids").glob("*.yaml")} == {"quickstart", "rounds", "cpu", "paper"}
 
 
 def test_lists_are_crossed_and_shared_work_is_one_node(file):
@@ -110,6 +110,8 @@ def test_the_chain_on_real_cells(file, tmp_path, capsys):
     for png in (out / "figures").glob("*.png"):
         assert png.with_suffix(".pdf").exists() and png.with_suffix(".csv").exists()
 
+    left, kept = publish.missing(grid.nodes(grid.read(path)[1]), out)
+    assert left == [] and kept == {*cells["cell"], *pd.read_csv(out / "tables" / "pools.csv")["report"]}
     assert main(["grid", str(path), "--dry-run"]) == 0
     assert "to run  " not in capsys.readouterr().out
     assert main(["status", str(path)]) == 0
@@ -123,6 +125,29 @@ def test_the_chain_on_real_cells(file, tmp_path, capsys):
     assert {name: (out / "tables" / name).read_bytes() for name in before} == before
     after = pd.read_csv(out / "tables" / "cells.csv")
     pd.testing.assert_frame_equal(after.drop(columns="train_seconds"), cells.drop(columns="train_seconds"))
+
+
+def test_what_stands_in_the_tables_is_kept_and_not_made_again(file, tmp_path, own_store, capsys, monkeypatch):
+    """As after a move to another machine: the tables are there, the store is empty."""
+    monkeypatch.undo()  # the first run takes the features of the other tests
+    path, out = file({**SMALL, "sweep": [{"arms": ["real", "duplicate"]}, SMALL["sweep"][1]]}), tmp_path / "out"
+    assert main(["grid", str(path), "--out", str(out)]) == 0
+    names = ("cells.csv", "scores.parquet")
+    cells, scores = pd.read_csv(out / "tables" / "cells.csv"), pd.read_parquet(out / "tables" / "scores.parquet")
+    before = [(out / "tables" / name).read_bytes() for name in names]
+    monkeypatch.setenv("FSL_STORE", str(own_store))
+    capsys.readouterr()
+    assert main(["grid", str(path), "--out", str(out), "--add"]) == 0
+    assert "4 cells and reports stand in" in capsys.readouterr().out and [(out / "tables" / name).read_bytes() for name in names] == before
+
+    gone = cells["classifier"] == "resnet18"
+    cells[~gone].to_csv(out / "tables" / "cells.csv", index=False)
+    scores[scores["cell"].isin(cells["cell"][~gone])].to_parquet(out / "tables" / "scores.parquet", index=False)
+    assert main(["grid", str(path), "--out", str(out), "--add"]) == 0
+    said = capsys.readouterr().out
+    assert "3 cells and reports stand in" in said and "1 notebooks run, 0 were done" in said
+    pd.testing.assert_frame_equal(pd.read_csv(out / "tables" / "cells.csv").drop(columns="train_seconds"), cells.drop(columns="train_seconds"))
+    assert (out / "tables" / "scores.parquet").read_bytes() == before[1]
 
 
 def test_every_notebook_parameter_is_in_the_table():

@@ -14,6 +14,7 @@ def test_shipped_searches_are_valid():
 @pytest.mark.parametrize("text, words", [
     ("drawz: [1]", "unknown name 'drawz'"), ("tries: [{rnak: 2}]", "unknown setting 'rnak'"), ("tries: [{learning_rate: 1e-3}]", "learning_rate is '1e-3'"),
     ("tries: [{adapter_steps: 0}]", "adapter_steps is 0"), ("draws: [-1]", "draw is -1"), ("draws: []", "must be lists"), ("tries: [3]", "no map"),
+    ("tries: [{mode: nois}]", "mode is 'nois'"), ("halve: 2", "halve is 2"),
     ("a: [", "not a readable YAML"), ("- 1", "unknown name"),
 ])
 def test_a_faulty_search_is_refused_before_it_runs(tmp_path, text, words):
@@ -39,3 +40,10 @@ def test_a_small_search(tmp_path, own_store, capsys, monkeypatch):
     monkeypatch.setattr(lora, "_gradients", None)  # nothing is trained a second time
     search.main([str(path), "--out", str(out)])
     assert out.read_bytes() == first
+
+
+def test_the_worse_half_drops_out_and_the_first_stays():
+    tries = [{"rank": rank} for rank in (1, 2, 4, 8, 16)]
+    judged = {search.words(changed): (share, kid) for changed, share, kid in zip(tries, (1, 0.5, 0.9, 0.8, 1.2), (0.5, 0.01, 0.4, 0.2, 0.3))}
+    assert search.better_half(tries, judged) == [{"rank": 1}, {"rank": 8}, {"rank": 16}]  # rank 2 paints what is not rare
+    assert search.better_half(tries[:1], judged) == tries[:1]
