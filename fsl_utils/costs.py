@@ -1,11 +1,11 @@
 """What a grid will cost: measured seconds and bytes of finished runs, and a shipped table where nothing was measured yet.
 
-A run's work is counted in units (an optimiser step, a solver step of an image, a notebook of probes); a unit's cost is the median
+A run's work is counted in units (an optimiser step, a solver step of an image, a notebook of probes); a unit's cost is the mean
 over the finished runs in this store that made all of their own things, in core-seconds (seconds times threads).
+Each run counts by its work: a try-out of two steps, nearly all start, says little about two hundred.
 """
 
 import json
-import statistics
 from itertools import islice
 
 from . import arms, grid, store
@@ -52,10 +52,11 @@ def measured() -> dict[str, tuple[float, float]]:
             work = units(grid.Node(stage, tuple((k, json.dumps(v)) for k, v in record["params"]["parameters"].items())))
             if own and own <= set(record["made"]) and len(work) == 1:
                 [(kind, amount)] = work.items()
-                seen.setdefault(kind, []).append((record["seconds"] * record["node_threads"] / amount, record["made_bytes"] / amount))
+                seen.setdefault(kind, []).append((record["seconds"] * record["node_threads"], record["made_bytes"], amount))
         except (OSError, ValueError, KeyError):
             continue  # a run of another kind (notebook 06), or one that is just being replaced
-    return SHIPPED | {kind: tuple(statistics.median(values) for values in zip(*rows)) for kind, rows in seen.items()}
+    sums = {kind: [sum(values) for values in zip(*rows)] for kind, rows in seen.items()}
+    return SHIPPED | {kind: (seconds / work, size / work) for kind, (seconds, size, work) in sums.items()}
 
 
 def of(node: grid.Node, table: dict) -> tuple[float, float]:

@@ -33,7 +33,9 @@ STALE = 6 * BEAT  # without one for so long it counts as dead
 QUIET = ["--IPKernelApp.log_level=ERROR"]  # else every kernel warns that it talks to its driver on this machine unencrypted
 
 # A laptop that slept or a busy machine is no reason to give a worker up; one whose process died is noticed at once.
-PATIENCE = {"distributed.scheduler.worker-ttl": None, "distributed.comm.timeouts.connect": "120s", "distributed.comm.timeouts.tcp": "120s"}
+# A worker gets a node when it is free and not one ahead (the default): else it would begin the next adapter before the first one's pool.
+SETTINGS = {"distributed.scheduler.worker-ttl": None, "distributed.comm.timeouts.connect": "120s", "distributed.comm.timeouts.tcp": "120s",
+            "distributed.scheduler.worker-saturation": 1.0}
 
 
 def share(nodes: list[grid.Node]) -> tuple[int, int]:
@@ -67,7 +69,7 @@ def cluster(workers: int, scheduler: str = "", gpu: bool = False) -> Iterator[Cl
             yield client
         return
     with (
-        dask.config.set(PATIENCE),
+        dask.config.set(SETTINGS),
         LocalCluster(n_workers=workers, threads_per_worker=1, memory_limit=None, resources={"GPU": 1} if gpu else None,
                      dashboard_address="127.0.0.1:0", silence_logs="CRITICAL") as local,
         Client(local) as client,
