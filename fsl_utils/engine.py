@@ -33,7 +33,7 @@ STALE = 6 * BEAT  # without one for so long it counts as dead
 QUIET = ["--IPKernelApp.log_level=ERROR"]  # else every kernel warns that it talks to its driver on this machine unencrypted
 
 # A laptop that slept or a busy machine is no reason to give a worker up; one whose process died is noticed at once.
-# A worker gets a node when it is free and not one ahead (the default): else it would begin the next adapter before the first one's pool.
+# Of many adapters a worker gets one when it is free and none ahead (the default), so that pools and cells of the first come before the next.
 SETTINGS = {"distributed.scheduler.worker-ttl": None, "distributed.comm.timeouts.connect": "120s", "distributed.comm.timeouts.tcp": "120s",
             "distributed.scheduler.worker-saturation": 1.0}
 

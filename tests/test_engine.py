@@ -81,15 +81,6 @@ def test_a_failure_stops_its_descendants_alone_and_a_second_run_does_the_rest(no
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())  # nothing was done twice
 
 
-def test_what_the_file_lists_first_is_done_first(notebooks, own_store):
-    """One adapter may begin too early; no further draw does before the first ones have their cells, and reports come last."""
-    nodes = dummies.nodes([0, 1, 2])
-    with engine.cluster(1) as client:
-        ended = run(nodes, client)
-    done = [(node.stage, node.values["draw"]) for node in sorted(nodes, key=lambda node: (ended[node] / "manifest.json").stat().st_mtime_ns)]
-    assert {stage for stage, _ in done[-3:]} == {"report"} and done.index(("adapter", 2)) == 6
-
-
 def test_a_cell_that_hangs_is_stopped(notebooks, own_store):
     (own_store / "hang-adapter-0").touch()
     with pytest.raises(StudyError, match="not done after 2 s.*--timeout"):
