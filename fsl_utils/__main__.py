@@ -124,14 +124,15 @@ def _grid(arguments) -> None:
 
     begin = time.perf_counter()
     name, runs = grid.read(arguments.file)
+    out = (arguments.out or ROOT / "results" / name).absolute()
     grid.check(runs)
     nodes, kept = grid.nodes(runs), set()
     workers, threads = engine.share(nodes)
     if arguments.add:
         from . import publish
 
-        nodes, kept = publish.missing(nodes, _out(name, arguments))
-        print(f"{len(kept)} cells and reports stand in {_out(name, arguments) / 'tables'} already")
+        nodes, kept = publish.missing(nodes, out)
+        print(f"{len(kept)} cells and reports stand in {out / 'tables'} already")
     before = ended = grid.finished(nodes)
     workers = arguments.workers or workers
     threads = arguments.threads or (1 if arguments.scheduler else max(1, engine.CPU_COUNT // workers))
@@ -144,11 +145,7 @@ def _grid(arguments) -> None:
             print(f"{len(nodes)} notebooks, {len(before)} of them done; {workers} at a time with {threads} threads each; "
                   f"dashboard: {client.dashboard_link}")
             ended = progress.show(nodes, engine.run(nodes, client, threads=threads, timeout=arguments.timeout * 3600, retries=arguments.retries))
-    _publish(_out(name, arguments), nodes, ended, set(before.values()), kept, begin)
-
-
-def _out(name: str, arguments) -> Path:
-    return (arguments.out or ROOT / "results" / name).absolute()
+    _publish(out, nodes, ended, set(before.values()), kept, begin)
 
 
 def _publish(out: Path, nodes: list, ended: dict, before: set, kept: set, begin: float) -> None:

@@ -127,15 +127,14 @@ def test_the_chain_on_real_cells(file, tmp_path, capsys):
     pd.testing.assert_frame_equal(after.drop(columns="train_seconds"), cells.drop(columns="train_seconds"))
 
 
-def test_what_stands_in_the_tables_is_kept_and_not_made_again(file, tmp_path, own_store, capsys, monkeypatch):
+def test_what_stands_in_the_tables_is_kept_and_not_made_again(file, tmp_path, capsys, monkeypatch):
     """As after a move to another machine: the tables are there, the store is empty."""
-    monkeypatch.undo()  # the first run takes the features of the other tests
     path, out = file({**SMALL, "sweep": [{"arms": ["real", "duplicate"]}, SMALL["sweep"][1]]}), tmp_path / "out"
     assert main(["grid", str(path), "--out", str(out)]) == 0
     names = ("cells.csv", "scores.parquet")
     cells, scores = pd.read_csv(out / "tables" / "cells.csv"), pd.read_parquet(out / "tables" / "scores.parquet")
     before = [(out / "tables" / name).read_bytes() for name in names]
-    monkeypatch.setenv("FSL_STORE", str(own_store))
+    monkeypatch.setenv("FSL_STORE", str(tmp_path / "store"))
     capsys.readouterr()
     assert main(["grid", str(path), "--out", str(out), "--add"]) == 0
     assert "4 cells and reports stand in" in capsys.readouterr().out and [(out / "tables" / name).read_bytes() for name in names] == before
