@@ -40,7 +40,8 @@ def missing(nodes: list[grid.Node], out: Path) -> tuple[list[grid.Node], set[str
 
 
 def tables(folders: list[Path], out: Path, kept: set[str] = frozenset()) -> pd.DataFrame:
-    """Gather what runs made: tables/cells.csv, scores.parquet and pools.csv, and the figures of notebooks 03 and 05. Returns the cells.
+    """Gather what runs made: tables/cells.csv, scores.parquet and pools.csv, and the figures of notebooks 03 and 05 for one draw
+    (`first_draws`; the others' stay in the store). Returns the cells.
 
     kept: keys of cells and reports that stand in these tables and stay there. The same runs give the same bytes, but for cells.csv's column train_seconds, which is a measurement.
     Raises StudyError where no run made a cell.
@@ -62,11 +63,21 @@ def tables(folders: list[Path], out: Path, kept: set[str] = frozenset()) -> pd.D
     if reports:
         frame = pd.DataFrame(reports).sort_values(["domain", "rare_class", "draw", "pool"])
         store.write_whole(out / "tables" / "pools.csv", lambda partial: frame.to_csv(partial, index=False, lineterminator="\n"))
-    for key in of["figure"]:
-        folder = store.root() / "figure" / key
+    for thing in sorted({thing for folder in first_draws(folders) for thing in store.manifest(folder)["things"] if thing.startswith("figure/")}):
+        folder = store.root() / thing
         for name in store.manifest(folder)["files"]:
             store.write_whole(out / "figures" / name, lambda partial: shutil.copyfile(folder / name, partial))
     return table
+
+
+def first_draws(folders: list[Path]) -> list[Path]:
+    """Of runs that differ in their draw alone, the one of the least draw: what is shown of each pool would else be megabytes a draw."""
+    first = {}
+    for folder in folders:
+        asked = store.manifest(folder)["params"]
+        run = store.canonical({"notebook": asked["notebook"], **asked["parameters"], "draw": None})
+        first[run] = min(first.get(run, (asked["parameters"]["draw"], folder)), (asked["parameters"]["draw"], folder))
+    return [folder for _, folder in first.values()]
 
 
 def figures(out: Path) -> None:

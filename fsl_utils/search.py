@@ -20,7 +20,7 @@ from . import ROOT, StudyError, diversity, domains, generate, lora, params, part
 
 DEFAULTS = dict(domain="elpv", rare_class="", n_real=40, draws=[0], seed=0, n_images=100, adapter_steps=400, halve=False, tries=[{}])
 SAMPLING = ("mode", "strength", "guidance", "steps")
-REPORTED = ["kid", "kid_spread", "kid_real", "copy_rate", "copy_false_alarm", "auroc_synthetic", "called_rare", "called_rare_real"]
+REPORTED = ["kid", "kid_spread", "kid_real", "kid_base", "copy_rate", "copy_false_alarm", "auroc_synthetic", "called_rare", "called_rare_real"]
 RARE_ENOUGH = 0.8  # of the share of held-out real rare images that is called rare
 LAST = 50  # steps whose mean loss stands for the end
 
@@ -78,7 +78,8 @@ def rows(asked: dict, device: str = "cpu") -> Iterator[tuple[dict, np.ndarray]]:
                     print(f"draw {number} {words(changed)}: step {state['step']} of {steps}", file=sys.stderr, flush=True)
             adapter = lora.request(domain, draw, size, asked["seed"], steps, settings=settings)
             pool = generate.request(adapter, domain, draw, seed=asked["seed"], **sampling)
-            report = diversity.report(domain, draw, pool, asked["n_images"], size, device=device)
+            base = generate.request(adapter, domain, draw, alone=True, seed=asked["seed"], **sampling)
+            report = diversity.report(domain, draw, pool, asked["n_images"], size, base=base, device=device)
             folder = store.find("adapter", adapter)
             judged[words(changed)].append((report["called_rare"] / report["called_rare_real"], report["kid"]))
             facts, losses = store.manifest(folder), pd.read_csv(folder / "loss.csv")["loss"]
@@ -115,7 +116,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Means over a try's draws, a row a try in the order of the file; `called_rare` as a share of that of real rare images.
     Tries that saw other draws are not to be compared: `draws` counts them."""
     table = table.assign(called_rare_share=table["called_rare"] / table["called_rare_real"])
-    wanted = ["final_loss", "kid", "kid_real", "copy_rate", "auroc_synthetic", "called_rare_share", "kept_step", "train_seconds"]
+    wanted = ["final_loss", "kid", "kid_real", "kid_base", "copy_rate", "auroc_synthetic", "called_rare_share", "kept_step", "train_seconds"]
     tries = table.groupby("try", sort=False)
     return tries[wanted].mean().astype(float).round(3).assign(draws=tries.size())
 
@@ -131,7 +132,9 @@ def main(arguments: list[str] | None = None) -> None:
     found, shown = [], {}
     for row, images in rows(read(given.file), params.device(given.device)):
         found.append(row)
-        shown.setdefault(row["draw"], []).append((row["try"], images[:16]))
+        if row["mode"] == "noise" or row["domain"] == "elpv":  # other modes keep much of a real image, which is not ours to publish
+            copies = f"{row['copy_rate']:.0%} of {len(images)} called copies"
+            shown.setdefault(row["draw"], []).append((f"{row['try']} ({copies}; of unseen real images {row['copy_false_alarm']:.1%})", images[:32]))
         store.write_text(out, pd.DataFrame(found).to_csv(index=False, lineterminator="\n"))
     table = pd.DataFrame(found)
     plots.style()

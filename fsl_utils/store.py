@@ -27,7 +27,7 @@ from pathlib import Path
 from . import ROOT, StudyError
 
 # Raise a stage's number when its results change; what was stored under the old one is left alone.
-STAGES = {"images": 1, "features": 1, "prompts": 1, "adapter": 1, "pool": 1, "filter": 1, "verdicts": 1, "cell": 1, "report": 2, "figure": 1, "run": 1}
+STAGES = {"images": 1, "features": 1, "prompts": 1, "adapter": 1, "pool": 2, "filter": 1, "verdicts": 1, "cell": 1, "report": 2, "figure": 1, "run": 1}
 
 _PACKAGES = ("torch", "torchvision", "diffusers", "peft", "numpy", "scikit-learn")
 

@@ -24,7 +24,7 @@ def file(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("name", ["quickstart", "rounds", "cpu", "paper"])
+@pytest.mark.parametrize("name", ["quickstart", "pilot", "rounds", "cpu", "paper"])
 def test_shipped_grids_are_valid(name):
     path = grid.NOTEBOOKS / "grids" / f"{name}.yaml"
     found, runs = grid.read(path)
@@ -33,7 +33,7 @@ def test_shipped_grids_are_valid(name):
 
 
 def test_every_shipped_grid_is_tested():
-    assert {path.stem for path in (grid.NOTEBOOKS / "grids").glob("*.yaml")} == {"quickstart", "rounds", "cpu", "paper"}
+    assert {path.stem for path in (grid.NOTEBOOKS / "grids").glob("*.yaml")} == {"quickstart", "pilot", "rounds", "cpu", "paper"}
 
 
 def test_lists_are_crossed_and_shared_work_is_one_node(file):
@@ -147,6 +147,14 @@ def test_what_stands_in_the_tables_is_kept_and_not_made_again(file, tmp_path, ca
     assert "3 cells and reports stand in" in said and "1 notebooks run, 0 were done" in said
     pd.testing.assert_frame_equal(pd.read_csv(out / "tables" / "cells.csv").drop(columns="train_seconds"), cells.drop(columns="train_seconds"))
     assert (out / "tables" / "scores.parquet").read_bytes() == before[1]
+
+
+def test_figures_are_shown_of_the_first_draw_alone(own_store):
+    def ran(**parameters):
+        return store.make("run", {"notebook": "03_generation", "parameters": parameters}, lambda folder: None)
+
+    folders = [ran(draw=draw, mode=mode) for mode in ("noise", "inpaint") for draw in (3, 2, 10)]
+    assert publish.first_draws(folders) == [folders[1], folders[4]]
 
 
 def test_every_notebook_parameter_is_in_the_table():

@@ -68,6 +68,7 @@ def test_training_lowers_the_loss_and_leaves_the_base_untouched(own_store, elpv,
 
     folder = store.find("adapter", lora.request(elpv, draw, 64, 0, 12, settings=SMALL))
     loaded = lora.load(mini.load(), folder)
+    assert set(loaded.denoiser.state_dict()) == set(fresh.denoiser.state_dict())  # the adapter is in the weights
     torch.testing.assert_close(predict(loaded, mini.RARE), predict(last["backbone"], mini.RARE))
     with torch.no_grad():
         start = lora.attach(base, 1)
