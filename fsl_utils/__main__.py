@@ -184,9 +184,9 @@ def _summary(cells, out: Path, cost, drawing: float, total: float) -> None:
     """The ratio table, the figures, and where the time went."""
     import pandas as pd
 
-    from . import progress, stats
+    from . import contrasts, progress, results
 
-    table = stats.ratio_table(*stats.read(out / "tables"))
+    table = contrasts.ratio_table(*results.read(out / "tables"))
     shown = pd.DataFrame({
         **{name: table[name] for name in ("domain", "classifier") if name in table}, "arm": table["arm"],
         "ratio": table["ratio"].map(lambda r: f"{r:g}x"),

@@ -4,7 +4,7 @@ import ipywidgets as widgets
 import matplotlib.pyplot as plt
 from IPython.display import display
 
-from . import StudyError, generate, plots, stats
+from . import StudyError, contrasts, generate, metrics, plots, results, stats
 
 
 def sampler(domain, draw, adapter: dict, device: str = "cpu") -> None:
@@ -45,9 +45,9 @@ def sampler(domain, draw, adapter: dict, device: str = "cpu") -> None:
 
 def explorer(table_of_cells, scores) -> None:
     """Choose study, metric, arm and ratio, and see the curve; a button shows the worst errors of that cell as images."""
-    made = {stats.slug(stats.setting(part)): part for part in stats.studies(table_of_cells)}
+    made = {results.slug(results.setting(part)): part for part in results.studies(table_of_cells)}
     study = widgets.Dropdown(options=list(made), description="study", layout={"width": "36em"})
-    metric = widgets.Dropdown(options=stats.METRICS, description="metric")
+    metric = widgets.Dropdown(options=metrics.METRICS, description="metric")
     arm, ratio, draw = (widgets.Dropdown(description=name) for name in ("arm", "ratio", "draw"))
     button, out = widgets.Button(description="worst errors"), widgets.Output()
 
@@ -73,19 +73,19 @@ def explorer(table_of_cells, scores) -> None:
 
     def refill(_=None):
         part = made[study.value]
-        offer(arm, list(dict.fromkeys(part["arm"])), stats.PRIMARY[0])
+        offer(arm, list(dict.fromkeys(part["arm"])), contrasts.PRIMARY[0])
         offer(draw, sorted(part["draw"].unique().tolist()), 0)
 
     def reratio(_=None):
         part = made[study.value]
         if arm.value is not None:  # as it is for a moment while its options change
-            offer(ratio, sorted(part.loc[part["arm"] == arm.value, "ratio"].unique().tolist()), stats.PRIMARY[1])
+            offer(ratio, sorted(part.loc[part["arm"] == arm.value, "ratio"].unique().tolist()), contrasts.PRIMARY[1])
 
     def curve(_=None):
         if None in (arm.value, ratio.value):
             return
         try:
-            table = stats.curve(stats.resample(made[study.value], scores, metric.value))
+            table = contrasts.curve(stats.resample(made[study.value], scores, metric.value))
         except StudyError as error:
             out.clear_output()
             out.append_stdout(f"error: {error}\n")

@@ -1,11 +1,16 @@
 """What a classifier is worth on real images: the metric columns of one cell."""
 
+import math
 import warnings
 
 import numpy as np
+from scipy import sparse
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from . import StudyError
+
+METRICS = ["pr_auc", "pr_auc_balanced", "auroc", "f1", "recall", "precision",
+           "f1_at_threshold", "recall_at_threshold", "precision_at_threshold"]
 
 
 def score(labels, scores, threshold: float | None) -> dict:
@@ -75,3 +80,69 @@ def checked(labels, scores, which: str) -> tuple[np.ndarray, np.ndarray]:
     if scores.min() < 0 or scores.max() > 1:
         raise StudyError(f"{which}: scores run from {scores.min():.3g} to {scores.max():.3g}: give probabilities in 0..1, not logits")
     return labels.astype(int), scores
+
+
+def weighted(metric: str, labels, scores, groups, weights, threshold: float = math.nan) -> np.ndarray:
+    """A metric under many sets of weights at once: [B].
+
+    labels [N] 0/1, scores [N], groups [N] in 0..G-1, weights [G, B]: column b gives every image of
+    group g the weight weights[g, b], as scikit-learn's sample_weight does. For weights by image let
+    groups be 0..N-1. NaN where a class has no weight, and for the metrics at a threshold that is NaN.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores, float)
+    if metric in ("pr_auc", "pr_auc_balanced", "auroc"):
+        rare, hits, false, tied, rest = steps(labels, scores, groups, weights)
+        n_rare, n_common = hits[-1], false[-1] + rest
+        with np.errstate(invalid="ignore", divide="ignore"):
+            if metric == "auroc":
+                return 1 - (rare * (false - tied / 2)).sum(0) / (n_rare * n_common)
+            if metric == "pr_auc_balanced":
+                false *= n_rare / n_common
+            false += hits  # now all that is called rare
+            return (rare * hits / np.maximum(false, np.finfo(float).tiny, out=false)).sum(0) / n_rare
+    cut = threshold if metric.endswith("_at_threshold") else 0.5
+    if np.isnan(cut):
+        return np.full(weights.shape[1], np.nan)
+    called = scores >= cut
+    hits, misses, false = (_sums(part, groups, weights) for part in ((labels == 1) & called, (labels == 1) & ~called, (labels == 0) & called))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        match metric.removesuffix("_at_threshold"):
+            case "recall":
+                return hits / (hits + misses)
+            case "precision":
+                return np.divide(hits, hits + false, out=np.zeros_like(hits), where=hits + false > 0)
+            case "f1":
+                return 2 * hits / (2 * hits + misses + false)
+    raise StudyError(f"unknown metric '{metric}': known are {', '.join(METRICS)}")
+
+
+def _sums(part: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Total weight [B] of the images marked in `part` [N]."""
+    return np.bincount(groups[part], minlength=len(weights)) @ weights
+
+
+def steps(labels, scores, groups, weights) -> tuple[np.ndarray, ...]:
+    """The steps of the ranking: one a score that a rare image has, from high to low (K of them).
+
+    Between two steps no metric changes, so common images need no step of their own. Weights, of the
+    rare images of each step [K, B]; of the rare and of the common images down to and with it
+    [K, B] each; of the common images tied with it [K, B]; of the common images below the last [B].
+    """
+    steps, at = np.unique(-scores[labels == 1], return_inverse=True)
+    common = -scores[labels == 0]
+    step = np.searchsorted(steps, common)
+    tied = np.append(steps, np.inf)[step] == common
+
+    def sums(step, groups):
+        counts = sparse.csr_array((np.ones(len(step)), (step, groups)), shape=(len(steps) + 1, len(weights)))
+        return counts @ weights
+
+    rare, false = sums(at, groups[labels == 1])[:-1], sums(step, groups[labels == 0])
+    return rare, _running(rare.copy()), _running(false[:-1]), sums(step[tied], groups[labels == 0][tied])[:-1], false[-1]
+
+
+def _running(sums: np.ndarray) -> np.ndarray:
+    """Running sums down the rows, in place; row by row, because cumsum over axis 0 is ten times slower."""
+    for k in range(1, len(sums)):
+        sums[k] += sums[k - 1]
+    return sums

@@ -1,6 +1,6 @@
 """One style for all figures, and the figures of the results.
 
-Every figure is drawn from a tidy table of `stats` and saved with it: PDF, PNG and CSV beside each
+Every figure is drawn from a tidy table of `contrasts` and saved with it: PDF, PNG and CSV beside each
 other. Arms keep colour, marker and line style everywhere, so that a figure reads in grey too. What
 a reader must beware of (few draws, validation) stands on the figure, taken from the table.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from . import StudyError, domains, stats, store
+from . import StudyError, contrasts, domains, stats, store
 
 COLUMN, PAGE = 3.35, 6.9  # widths of a figure in a two-column paper, inches
 # Okabe and Ito, Color Universal Design (2008), without its yellow: told apart by the colour-blind.
@@ -105,7 +105,7 @@ def _head(figure: Figure, table: pd.DataFrame) -> None:
 def curve(table: pd.DataFrame, arms: list[str] | None = None, gains: pd.DataFrame | None = None) -> Figure:
     """Metric against ratio with intervals, `real` as the 0x line with its band.
 
-    table: of `stats.curve`. arms: which to draw, all by default. gains: of `stats.gains`; drawn beside it, the
+    table: of `contrasts.curve`. arms: which to draw, all by default. gains: of `contrasts.gains`; drawn beside it, the
     differences to a control in the same draws, whose intervals leave out what all arms share.
     """
     table = _in_order(table, arms)
@@ -205,7 +205,7 @@ def _ratio_axis(axis, ratios: pd.Series) -> None:
 # -- Contrasts ---------------------------------------------------------------------------------------------
 
 def forest(table: pd.DataFrame) -> Figure:
-    """Every arm against every control, with intervals; filled where Holm's p is below .05. table: of `stats.forest`."""
+    """Every arm against every control, with intervals; filled where Holm's p is below .05. table: of `contrasts.forest`."""
     controls = list(table["control"].unique())
     arms = list(dict.fromkeys([*[c for c in controls[::-1] if c in set(table["arm"])], *table["arm"]]))
     columns = min(4, len(controls))
@@ -239,7 +239,7 @@ def _with_ratio(arm: str, table: pd.DataFrame) -> str:
 
 
 def paired_slopes(table: pd.DataFrame) -> Figure:
-    """One line a draw, from its value under a control to that under an arm; dashed where it falls. table: of `stats.slopes`, concatenated."""
+    """One line a draw, from its value under a control to that under an arm; dashed where it falls. table: of `contrasts.slopes`, concatenated."""
     pairs = list(table["pair"].unique())
     figure, axes = plt.subplots(1, len(pairs), figsize=(1.75 * len(pairs) + 0.3, 2.4), sharey=True, squeeze=False)
     for axis, pair in zip(axes.flat, pairs):
@@ -260,7 +260,7 @@ def paired_slopes(table: pd.DataFrame) -> Figure:
 
 
 def exchange_rate(table: pd.DataFrame) -> Figure:
-    """How many more real images an arm is worth, by ratio. table: of `stats.exchange_rate`, concatenated.
+    """How many more real images an arm is worth, by ratio. table: of `contrasts.exchange_rate`, concatenated.
 
     A triangle stands where the arm is worth at least the most (up) or at most the fewest (down) real images tried.
     """
@@ -288,7 +288,7 @@ def exchange_rate(table: pd.DataFrame) -> Figure:
 
 
 def pr_curves(table: pd.DataFrame, prevalence: float) -> Figure:
-    """Precision over recall with pointwise bands. table: of `stats.pr_curves`. prevalence: the precision of chance, 0..1."""
+    """Precision over recall with pointwise bands. table: of `contrasts.pr_curves`. prevalence: the precision of chance, 0..1."""
     figure, axis = plt.subplots(figsize=(COLUMN, 2.8))
     for (arm, ratio), part in table.groupby(["arm", "ratio"], sort=False):
         axis.plot(part["recall"], part["precision"], **_line(arm), marker=arm_style(arm)[1], markevery=(4, 12), markersize=3.5,
@@ -319,13 +319,13 @@ def histograms(table: pd.DataFrame, xlabel: str, bins: int = 30) -> Figure:
 
 
 def scatter(gains: pd.DataFrame, quality: str) -> Figure:
-    """Gain of each pool's classifier over its quality, a point a pool and arm. gains: of `stats.pool_gains`."""
+    """Gain of each pool's classifier over its quality, a point a pool and arm. gains: of `contrasts.pool_gains`."""
     figure, axis = plt.subplots(figsize=(COLUMN, 2.7))
     for arm, part in gains.groupby("arm"):
         colour, marker, _ = arm_style(arm)
         axis.plot(part[quality], part["gain"], marker, color=colour, markersize=4, markerfacecolor="none", label=arm)
     axis.axhline(0, color="0.3", linewidth=0.7)
-    found = stats.correlation(gains, quality)
+    found = contrasts.correlation(gains, quality)
     bounds = f" [{found['low']:+.2f}, {found['high']:+.2f}]" if np.isfinite(found["low"]) else ""
     axis.set_title(f"Spearman {found['rho']:+.2f}{bounds}, {found['n_pools']} points, {found['n_draws']} draws", loc="left")
     axis.set(xlabel=quality, ylabel="gain over the control")
@@ -378,7 +378,7 @@ def worst(cells: pd.DataFrame, scores: pd.DataFrame, cell: str, count: int = 8) 
     position = pd.Series(range(len(domain.table)), index=domain.table["image"])
     blocks = []
     for label, title in ((1, "rare images scored lowest"), (0, "common images scored highest")):
-        found = stats.worst(scores[scores["label"] == label], cell, count)
+        found = contrasts.worst(scores[scores["label"] == label], cell, count)
         missing = ~found["image"].isin(position.index)
         if missing.any():
             raise StudyError(f"image {found['image'][missing].iloc[0]} of cell {cell[:12]} is not in the {row['domain']} data at hand: another release?")
@@ -390,7 +390,7 @@ def worst(cells: pd.DataFrame, scores: pd.DataFrame, cell: str, count: int = 8) 
 # -- Tables ------------------------------------------------------------------------------------------------
 
 def table(summary: pd.DataFrame) -> tuple[str, str]:
-    """A study's table in Markdown and in LaTeX (booktabs). summary: of `stats.summary`.
+    """A study's table in Markdown and in LaTeX (booktabs). summary: of `contrasts.summary`.
 
     One row an arm; each value with its interval. Stars are Holm's p within the column: * < .05, ** < .01,
     *** < .001; a dagger marks an arm that beats each control. The foot says what to beware of.

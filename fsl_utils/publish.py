@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pandas as pd
 import papermill
 
-from . import StudyError, cells, diversity, engine, grid, partitions, stats, store
+from . import StudyError, cells, diversity, engine, grid, partitions, results, store
 
 
 def keys(node: grid.Node) -> list[str]:
@@ -51,7 +51,7 @@ def tables(folders: list[Path], out: Path, kept: set[str] = frozenset()) -> pd.D
     before = None
     kept = kept - {*of["cell"], *of["report"]}
     if kept:
-        found, scores = stats.read(out / "tables")
+        found, scores = results.read(out / "tables")
         before = found[found["cell"].isin(kept)], scores[scores["cell"].isin(kept)]
     if not of["cell"] and before is None:
         raise StudyError("no cell is finished yet: there is nothing to publish")

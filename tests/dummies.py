@@ -5,7 +5,6 @@ Run as a script it is a driver of a grid of them: `python dummies.py NOTEBOOKS D
 """
 
 import json
-import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from fsl_utils import metrics, partitions, stats
+from fsl_utils import metrics, partitions, results
 
 ARMS = {
     ("real", 0.0): 0.0, ("balanced", 0.0): 0.15, ("focal", 0.0): 0.0, ("augment", 0.0): 0.2, ("crt", 0.0): 0.2,
@@ -89,12 +89,12 @@ def study(domain: str = "elpv", draws: int = 10, seeds: int = 1, arms: dict = AR
             "score": scores_of(table, rows, strength[arm, ratio][draw.number], rng),
         })
         chosen = frame[frame["partition"] == "choosing"]
-        scored = frame[frame["partition"].isin(stats.SCORED_ON[evaluated_on])]
+        scored = frame[frame["partition"].isin(results.SCORED_ON[evaluated_on])]
         threshold = metrics.choose_threshold(chosen["label"], chosen["score"])
         cells.append({"cell": cell, **settings, "n_test_groups": scored["group"].nunique(),
                       **metrics.score(scored["label"], scored["score"], threshold), "train_seconds": 1.5})
         scores.append(frame)
-    return pd.DataFrame(cells)[stats.COLUMNS], pd.concat(scores, ignore_index=True)
+    return pd.DataFrame(cells)[results.COLUMNS], pd.concat(scores, ignore_index=True)
 
 
 def write(folder, cells: pd.DataFrame, scores: pd.DataFrame):

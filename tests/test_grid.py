@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from fsl_utils import StudyError, grid, params, publish, store
+from fsl_utils import grid, params, publish, store
 from fsl_utils.__main__ import main
 
 SMALL = {

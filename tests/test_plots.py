@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import simulate
 
-from fsl_utils import StudyError, arms, browse, plots, stats
+from fsl_utils import StudyError, arms, browse, contrasts, plots, stats
 
 matplotlib.use("Agg")
 
@@ -41,7 +41,7 @@ def three():
 # -- Files -----------------------------------------------------------------------------------------------
 
 def test_save_writes_pdf_png_and_csv_the_same_twice(study, tmp_path):
-    table = stats.curve(study)
+    table = contrasts.curve(study)
     files = [plots.save(plots.curve(table), tmp_path / name / "curve_0.5x", table) for name in "ab"]
     assert [f.name for f in files[0]] == ["curve_0.5x.pdf", "curve_0.5x.png", "curve_0.5x.csv"]
     assert [f.read_bytes() for f in files[0]] == [f.read_bytes() for f in files[1]]
@@ -49,13 +49,13 @@ def test_save_writes_pdf_png_and_csv_the_same_twice(study, tmp_path):
 
 
 def test_fonts_are_embedded_as_truetype_and_text_is_text(study, tmp_path):
-    table = stats.curve(study)
+    table = contrasts.curve(study)
     pdf = plots.save(plots.curve(table), tmp_path / "curve", table)[0].read_bytes()
     assert b"/FontFile2" in pdf and b"/Type3" not in pdf
 
 
 def test_csv_is_the_table_and_names_the_cells(study, tmp_path):
-    table = stats.curve(study)
+    table = contrasts.curve(study)
     back = pd.read_csv(plots.save(plots.curve(table), tmp_path / "curve", table)[2])
     assert back["mean"].to_numpy() == pytest.approx(table["mean"].to_numpy(), rel=1e-5)
     assert all(re.fullmatch("[0-9a-f]{12}(;[0-9a-f]{12})*", names) for names in back["cells"])
@@ -64,9 +64,9 @@ def test_csv_is_the_table_and_names_the_cells(study, tmp_path):
 
 
 def test_the_page_holds_the_figures(study):
-    assert plots.curve(stats.curve(study)).get_figwidth() <= plots.COLUMN
-    assert plots.curve(stats.curve(study), gains=stats.gains(study, "duplicate")).get_figwidth() <= plots.PAGE
-    assert plots.forest(stats.forest(study)).get_figwidth() <= plots.PAGE
+    assert plots.curve(contrasts.curve(study)).get_figwidth() <= plots.COLUMN
+    assert plots.curve(contrasts.curve(study), gains=contrasts.gains(study, "duplicate")).get_figwidth() <= plots.PAGE
+    assert plots.forest(contrasts.forest(study)).get_figwidth() <= plots.PAGE
 
 
 # -- Style ------------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def test_an_arm_without_a_style_gets_one_and_always_the_same():
 # -- What is drawn -------------------------------------------------------------------------------------------
 
 def test_curve_draws_the_means_of_the_arms_asked_for(study):
-    table = stats.curve(study)
+    table = contrasts.curve(study)
     axis = plots.curve(table, ["real", "lora"]).axes[0]
     drawn = [line for line in axis.get_lines() if line.get_marker() == plots.arm_style("lora")[1]]
     assert len(drawn) == 1 and drawn[0].get_ydata() == pytest.approx(table[table["arm"] == "lora"].sort_values("ratio")["mean"])
@@ -95,7 +95,7 @@ def test_curve_draws_the_means_of_the_arms_asked_for(study):
 
 
 def test_forest_fills_what_is_significant_and_nothing_else(study):
-    table = stats.forest(study)
+    table = contrasts.forest(study)
     figure = plots.forest(table)
     for axis, (_, part) in zip(figure.axes, table.groupby("control", sort=False)):
         points = {round(float(line.get_xdata()[0]), 9): line for line in axis.get_lines() if line.get_marker() not in ("None", None, "")}
@@ -104,7 +104,7 @@ def test_forest_fills_what_is_significant_and_nothing_else(study):
 
 
 def test_slopes_draw_one_line_a_draw_and_count_those_that_rise(study):
-    table = stats.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))
+    table = contrasts.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))
     axis = plots.paired_slopes(table).axes[0]
     assert len(axis.get_lines()) == 10 + 1
     wide = table.pivot(index="draw", columns="arm", values="value")
@@ -116,11 +116,11 @@ def test_few_draws_and_validation_stand_on_every_figure_and_table(three):
     cells, scores = three
     study = stats.resample(cells, scores)
     made = [
-        plots.curve(stats.curve(study)), plots.panels(stats.curve(study)), plots.forest(stats.forest(study)),
-        plots.paired_slopes(stats.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))),
-        plots.pr_curves(stats.pr_curves(cells, scores, [("real", 0.0)], replicates=20), 0.3),
+        plots.curve(contrasts.curve(study)), plots.panels(contrasts.curve(study)), plots.forest(contrasts.forest(study)),
+        plots.paired_slopes(contrasts.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))),
+        plots.pr_curves(contrasts.pr_curves(cells, scores, [("real", 0.0)], replicates=20), 0.3),
     ]
-    heads = [figure.get_suptitle() for figure in made] + list(plots.table(stats.summary(cells, scores)))
+    heads = [figure.get_suptitle() for figure in made] + list(plots.table(contrasts.summary(cells, scores)))
     for head in heads:
         assert "ILLUSTRATION: 3 DRAWS" in head.replace("\n", " ") and "PRELIMINARY" in head
     for figure in made:  # and not beyond its edge
@@ -129,12 +129,12 @@ def test_few_draws_and_validation_stand_on_every_figure_and_table(three):
 
 
 def test_the_rest_of_the_figures_are_drawn(tables, study):
-    rate = stats.exchange_rate(study, "lora")
+    rate = contrasts.exchange_rate(study, "lora")
     points = [line.get_ydata() for line in plots.exchange_rate(rate).axes[0].get_lines() if len(line.get_ydata()) == len(rate)]
     assert any(np.allclose(y, rate["images"]) for y in points)
     pools = pd.DataFrame({"pool": tables[0]["pool"].loc[lambda p: p != ""].unique()})
     pools["kid"] = np.linspace(0, 1, len(pools))
-    gains = stats.pool_gains(tables[0], pools)
+    gains = contrasts.pool_gains(tables[0], pools)
     assert f"{len(gains)} points, 10 draws" in plots.scatter(gains, "kid").axes[0].get_title(loc="left")
     pairs = pd.DataFrame({"kind": ["real", "real", "synthetic"], "value": [0.1, 0.3, 0.2]})
     labels = [text.get_text() for text in plots.histograms(pairs, "LPIPS").legends[0].get_texts()]
@@ -163,7 +163,7 @@ def test_a_sheet_of_something_else_is_refused(rows, word):
 # -- Tables ----------------------------------------------------------------------------------------------------
 
 def test_table_holds_the_numbers_intervals_and_marks(tables, tmp_path):
-    summary = stats.summary(*tables)
+    summary = contrasts.summary(*tables)
     markdown, latex = (file.read_text() for file in plots.save_table(tmp_path / "table", summary)[:2])
     row = summary[(summary["arm"] == "lora_filtered") & (summary["quantity"] == "vs duplicate")].iloc[0]
     line = next(line for line in markdown.splitlines() if line.startswith("| lora_filtered 4x"))
@@ -179,7 +179,7 @@ def test_table_holds_the_numbers_intervals_and_marks(tables, tmp_path):
 
 def test_table_marks_an_arm_that_beats_each_control_and_only_that():
     arms_ = {("real", 0.0): 0.0, ("duplicate", 4.0): 0.0, ("lora", 4.0): 0.1, ("lora_filtered", 4.0): 3.0}
-    markdown, latex = plots.table(stats.summary(*simulate.study(arms=arms_, draws=10)))
+    markdown, latex = plots.table(contrasts.summary(*simulate.study(arms=arms_, draws=10)))
     assert "lora_filtered 4x †" in markdown and "lora 4x †" not in markdown and r"$^\dagger$" in latex
 
 

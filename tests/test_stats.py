@@ -10,7 +10,7 @@ from scipy import stats as reference
 from sklearn.isotonic import isotonic_regression
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from fsl_utils import StudyError, metrics, partitions, stats
+from fsl_utils import StudyError, contrasts, metrics, partitions, results, stats
 
 FEW = {("real", 0.0): 0.0, ("duplicate", 4.0): 0.0, ("lora_filtered", 4.0): 0.0, ("lora_filtered", 10.0): 0.0}
 
@@ -27,7 +27,7 @@ def test_weighted_metrics_agree_with_scikit_learn(rows, seed):
     labels, scores, groups = rows[:, 0], rows[:, 1] / 6, rows[:, 2]
     weights = np.random.default_rng(seed).integers(0, 4, size=(5, 6)) / 2.0  # with zeros, as a bootstrap gives
     weights[:2] += 0.5  # each class keeps some weight
-    got = {m: stats.weighted(m, labels, scores, groups, weights, 0.5) for m in stats.METRICS}
+    got = {m: metrics.weighted(m, labels, scores, groups, weights, 0.5) for m in metrics.METRICS}
     for b in range(6):
         w = weights[groups, b]
         balanced = w * np.where(labels == 1, 1, w[labels == 1].sum() / w[labels == 0].sum())
@@ -48,9 +48,9 @@ def test_a_group_weight_of_two_is_the_group_twice():
     weights = np.ones((5, 1))
     weights[3] = 2
     twice = np.concatenate([np.arange(60), np.flatnonzero(groups == 3)])
-    for metric in stats.METRICS:
-        got = stats.weighted(metric, labels, scores, groups, weights, 0.3)
-        assert got == pytest.approx(stats.weighted(metric, labels[twice], scores[twice], groups[twice], np.ones((5, 1)), 0.3))
+    for metric in metrics.METRICS:
+        got = metrics.weighted(metric, labels, scores, groups, weights, 0.3)
+        assert got == pytest.approx(metrics.weighted(metric, labels[twice], scores[twice], groups[twice], np.ones((5, 1)), 0.3))
 
 
 # -- Tests and intervals -----------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def simulated_differences(effect: float, evaluated_on: str, count: int, draws: i
             for d in chosen:
                 rows = test if evaluated_on == "test" else made[d].validation
                 arm, real = (
-                    stats.weighted("pr_auc", labels[rows], simulate.scores_of(table, rows, strength[key][d], rng), groups[rows], weights)
+                    metrics.weighted("pr_auc", labels[rows], simulate.scores_of(table, rows, strength[key][d], rng), groups[rows], weights)
                     for key in strength
                 )
                 values.append(arm - real)
@@ -179,7 +179,7 @@ def whole():
 def test_point_estimates_are_means_over_draws_of_means_over_seeds(few):
     cells, scores = few
     cells = cells[~((cells["draw"] == 3) & (cells["seed"] == 1))]  # a draw with one seed counts as much as one with two
-    table = stats.curve(stats.resample(cells, scores)).set_index(["arm", "ratio"])
+    table = contrasts.curve(stats.resample(cells, scores)).set_index(["arm", "ratio"])
     expected = cells.groupby(["arm", "ratio", "draw"])["pr_auc"].mean().groupby(["arm", "ratio"]).mean()
     assert table["mean"].to_dict() == pytest.approx(expected.to_dict())
     assert (table["low"] < table["mean"]).all() and (table["mean"] < table["high"]).all()
@@ -188,17 +188,17 @@ def test_point_estimates_are_means_over_draws_of_means_over_seeds(few):
 def test_every_row_names_exactly_the_cells_behind_it(few):
     cells, scores = few
     study = stats.resample(cells, scores)
-    for row in stats.curve(study).itertuples():
+    for row in contrasts.curve(study).itertuples():
         expected = cells[(cells["arm"] == row.arm) & (cells["ratio"] == row.ratio)]["cell"].str[:12]
         assert sorted(row.cells.split(";")) == sorted(expected)
-    row = stats.contrast(study, ("lora_filtered", 4.0), ("real", 0.0))
+    row = contrasts.contrast(study, ("lora_filtered", 4.0), ("real", 0.0))
     assert len(row["cells"].split(";")) == 2 * 10 * 2
 
 
 def test_contrasts_are_paired(few):
     cells, scores = few
     study = stats.resample(cells, scores)
-    same = stats.contrast(study, ("real", 0.0), ("real", 0.0))
+    same = contrasts.contrast(study, ("real", 0.0), ("real", 0.0))
     assert same["difference"] == same["low"] == same["high"] == 0 and same["p"] == 1
     # Another arm with the same scores: with groups resampled apart, the interval would have a width.
     twins = cells[cells["arm"] == "real"].assign(arm="twin")
@@ -206,14 +206,14 @@ def test_contrasts_are_paired(few):
     doubled = scores[scores["cell"].isin(cells[cells["arm"] == "real"]["cell"])]
     doubled = doubled.assign(cell=doubled["cell"].map(simulate.hexed))
     study = stats.resample(pd.concat([cells, twins]), pd.concat([scores, doubled]))
-    row = stats.contrast(study, ("twin", 0.0), ("real", 0.0))
+    row = contrasts.contrast(study, ("twin", 0.0), ("real", 0.0))
     assert row["low"] == row["high"] == 0
 
 
 def test_contrast_uses_the_draws_that_both_arms_have(few):
     cells, scores = few
     cells = cells[~((cells["arm"] == "real") & (cells["draw"] == 2))]
-    row = stats.contrast(stats.resample(cells, scores), ("lora_filtered", 4.0), ("real", 0.0))
+    row = contrasts.contrast(stats.resample(cells, scores), ("lora_filtered", 4.0), ("real", 0.0))
     wide = cells.groupby(["arm", "ratio", "draw"])["pr_auc"].mean().unstack()
     assert row["n_draws"] == 9 and np.isnan(row["p"]) and "illustration: 9 draws" in row["caution"]
     assert row["difference"] == pytest.approx((wide.loc[("lora_filtered", 4.0)] - wide.loc[("real", 0.0)]).mean())
@@ -221,7 +221,7 @@ def test_contrast_uses_the_draws_that_both_arms_have(few):
 
 def test_one_draw_has_an_interval_from_its_groups_and_says_so(few):
     cells, scores = few
-    table = stats.curve(stats.resample(cells[cells["draw"] == 0], scores))
+    table = contrasts.curve(stats.resample(cells[cells["draw"] == 0], scores))
     assert (table["high"] > table["low"]).all()
     assert table["caution"].str.contains("illustration: 1 draw; interval from test groups alone").all()
 
@@ -230,23 +230,23 @@ def test_primary_takes_the_larger_p_and_holm_over_domains(few):
     gains = {**FEW, ("lora_filtered", 4.0): 1.2, ("duplicate", 4.0): 0.3}
     found = [stats.resample(*few), stats.resample(*simulate.study("tiles", arms=gains))]
     secondary = stats.resample(*simulate.study(arms=FEW, draws=2, rare_class="another"))
-    table = stats.primary([*found, secondary]).set_index("domain")
+    table = contrasts.primary([*found, secondary]).set_index("domain")
     assert (table["p"] == table[["p_real", "p_duplicate"]].max(axis=1)).all()
     assert table["p_holm"].to_numpy() == pytest.approx(stats.holm(table["p"]))
     assert table["verdict"].to_dict() == {"elpv": "no evidence either way", "tiles": "better than both"}
     other = stats.resample(*simulate.study("tiles", arms=gains, classifier="resnet18"))
-    assert stats.primary([found[0], other])["p_holm"].tolist() == stats.primary([found[0], other])["p"].tolist()  # families of their own
+    assert contrasts.primary([found[0], other])["p_holm"].tolist() == contrasts.primary([found[0], other])["p"].tolist()  # families of their own
 
 
 def test_primary_says_what_was_not_run_or_too_small(few):
     cells, scores = few
-    assert stats.primary([stats.resample(cells[cells["arm"] != "duplicate"], scores)])["verdict"].tolist() == ["not run"]
-    table = stats.primary([stats.resample(cells[cells["draw"] < 6], scores)])
+    assert contrasts.primary([stats.resample(cells[cells["arm"] != "duplicate"], scores)])["verdict"].tolist() == ["not run"]
+    table = contrasts.primary([stats.resample(cells[cells["draw"] < 6], scores)])
     assert table["verdict"].tolist() == ["too few draws to test"] and table["p_holm"].isna().all()
 
 
 def test_forest_adjusts_within_a_control_and_beating_means_each(whole):
-    table = stats.forest(stats.resample(*whole))
+    table = contrasts.forest(stats.resample(*whole))
     for _, family in table.groupby("control"):
         assert family["p_holm"].to_numpy() == pytest.approx(stats.holm(family["p"]))
     arms = table.groupby("arm")
@@ -259,7 +259,7 @@ def test_forest_adjusts_within_a_control_and_beating_means_each(whole):
 def test_exchange_rate_reads_the_curve_of_real_images_backwards():
     arms = {("real", 0.0): 0.0, ("real_more", 1.0): 0.8, ("real_more", 2.0): 1.6, ("lora", 4.0): 0.8, ("lora", 1.0): -1.0, ("lora", 20.0): 3.0}
     cells, scores = simulate.study(arms=arms, draws=12)
-    table = stats.exchange_rate(stats.resample(cells, scores), "lora").set_index("ratio")
+    table = contrasts.exchange_rate(stats.resample(cells, scores), "lora").set_index("ratio")
     row = table.loc[4.0]
     assert row["low"] <= 20 <= row["high"]  # as good as 1x more real: 20 shots
     means = cells.groupby(["arm", "ratio"])["pr_auc"].mean()
@@ -271,14 +271,14 @@ def test_exchange_rate_reads_the_curve_of_real_images_backwards():
 
 def test_monotone_is_isotonic_regression():
     values = np.random.default_rng(0).normal(np.arange(5), 2, (30, 5))
-    for row, got in zip(values, stats.monotone(values)):
+    for row, got in zip(values, contrasts.monotone(values)):
         assert got == pytest.approx(isotonic_regression(row))
 
 
 def test_pr_curve_is_the_precision_where_a_recall_is_first_reached(few):
     cells, scores = few
     one = cells[(cells["draw"] == 0) & (cells["seed"] == 0)]
-    table = stats.pr_curves(one, scores, [("real", 0.0)], replicates=20)
+    table = contrasts.pr_curves(one, scores, [("real", 0.0)], replicates=20)
     cell = one[one["arm"] == "real"]["cell"].iloc[0]
     part = scores[(scores["cell"] == cell) & (scores["partition"] == "test")]
     labels, values = part["label"].to_numpy(), part["score"].to_numpy()
@@ -290,28 +290,28 @@ def test_pr_curve_is_the_precision_where_a_recall_is_first_reached(few):
 
 def test_choose_ratio_takes_the_best_and_of_equals_the_smallest():
     good, bad = ([0, 0, 1], [0.1, 0.2, 0.9]), ([0, 0, 1], [0.1, 0.9, 0.2])
-    assert stats.choose_ratio({10.0: good, 4.0: good, 0.0: bad}) == 4.0
+    assert contrasts.choose_ratio({10.0: good, 4.0: good, 0.0: bad}) == 4.0
     with pytest.raises(StudyError, match="no ratio"):
-        stats.choose_ratio({})
+        contrasts.choose_ratio({})
 
 
 def test_regret_is_zero_where_one_ratio_is_far_better_and_not_read_off_the_choosing_cells():
     arms = {("real", 0.0): -2.0, ("lora", 4.0): 4.0, ("lora", 20.0): -3.0}
     cells, scores = simulate.study(arms=arms, draws=4, seeds=2)
-    table = stats.regret(cells, scores, "lora")
+    table = contrasts.regret(cells, scores, "lora")
     assert (table["chosen"] == 4.0).all() and (table["regret"] == 0).all() and table["honest"].all()
     value = cells[(cells["ratio"] == 4.0) & (cells["draw"] == 1)].set_index("seed")["pr_auc"]
     found = table[table["draw"] == 1].set_index("seed")["value"]
     assert found[0] == pytest.approx(value[1]) and found[1] == pytest.approx(value[0])
-    assert stats.regret_summary(table)["regret"] == 0
+    assert contrasts.regret_summary(table)["regret"] == 0
 
 
 def test_regret_on_validation_alone_leaves_out_the_images_that_chose():
     cells, scores = simulate.study(arms={("real", 0.0): 0.0, ("lora", 4.0): 0.5}, draws=3, evaluated_on="validation")
-    table = stats.regret(cells, scores, "lora")
+    table = contrasts.regret(cells, scores, "lora")
     assert table["honest"].all()
     unmarked = scores.assign(partition="validation")
-    assert not stats.regret(cells, unmarked, "lora")["honest"].any()
+    assert not contrasts.regret(cells, unmarked, "lora")["honest"].any()
     row = table.iloc[0]
     cell = cells[(cells["ratio"] == row["chosen"]) & (cells["draw"] == row["draw"])]["cell"].iloc[0]
     part = scores[(scores["cell"] == cell) & (scores["partition"] == "validation")]
@@ -322,20 +322,20 @@ def test_pool_gains_are_against_the_same_draw_and_ratio(whole):
     cells, _ = whole
     pools = pd.DataFrame({"pool": cells["pool"][cells["pool"] != ""].unique()})
     pools["kid"] = np.arange(len(pools)) / 10
-    gains = stats.pool_gains(cells, pools)
+    gains = contrasts.pool_gains(cells, pools)
     row = gains[(gains["arm"] == "lora") & (gains["ratio"] == 4.0)].iloc[3]
     value = cells[cells["draw"] == row["draw"]].set_index(["arm", "ratio"])["pr_auc"]
     assert row["gain"] == pytest.approx(value["lora", 4.0] - value["duplicate", 4.0])
-    assert -1 <= stats.correlation(gains, "kid")["rho"] <= 1
+    assert -1 <= contrasts.correlation(gains, "kid")["rho"] <= 1
     with pytest.raises(StudyError, match="pools.csv"):
-        stats.pool_gains(cells, pd.concat([pools, pools]))
+        contrasts.pool_gains(cells, pd.concat([pools, pools]))
 
 
 def test_ratio_table_keeps_studies_apart(few):
     cells, scores = few
     other, others = simulate.study(arms=FEW, draws=10, seeds=2, classifier="resnet18")
-    both = stats.ratio_table(pd.concat([cells, other]), pd.concat([scores, others]))
-    alone = stats.ratio_table(cells, scores)
+    both = contrasts.ratio_table(pd.concat([cells, other]), pd.concat([scores, others]))
+    alone = contrasts.ratio_table(cells, scores)
     assert set(both["classifier"]) == {"probe", "resnet18"} and "classifier" not in alone
     assert both[both["classifier"] == "probe"]["pr_auc"].tolist() == alone["pr_auc"].tolist()
     real = cells[cells["arm"] == "real"]
@@ -344,7 +344,7 @@ def test_ratio_table_keeps_studies_apart(few):
 
 def test_worst_errors_come_first(few):
     cells, scores = few
-    table = stats.worst(scores, cells["cell"].iloc[0], 5)
+    table = contrasts.worst(scores, cells["cell"].iloc[0], 5)
     ours = scores[scores["cell"] == cells["cell"].iloc[0]]
     assert table["error"].tolist() == sorted((ours["score"] - ours["label"]).abs(), reverse=True)[:5]
 
@@ -363,21 +363,21 @@ def test_cells_that_differ_are_never_averaged(few, column, values):
         mixed.loc[mixed["arm"].isin(["real", "duplicate"]), column] = ""
     with pytest.raises(StudyError, match=column):
         stats.resample(mixed, scores)
-    parts = stats.studies(mixed)
-    assert len(parts) == 2 and all(stats.setting(part)[column] in values for part in parts)
+    parts = results.studies(mixed)
+    assert len(parts) == 2 and all(results.setting(part)[column] in values for part in parts)
 
 
 def test_plain_arms_belong_to_every_pool_setting(few):
     cells, _ = few
     other = cells[cells["base"] != ""].assign(mode="image")
-    parts = stats.studies(pd.concat([cells, other]))
+    parts = results.studies(pd.concat([cells, other]))
     assert [part["arm"].eq("real").sum() for part in parts] == [20, 20]
-    assert [stats.setting(part)["mode"] for part in parts] == ["image", "text"]
+    assert [results.setting(part)["mode"] for part in parts] == ["image", "text"]
 
 
 def test_tables_read_back_as_written(few, tmp_path):
     cells, scores = few
-    read_cells, read_scores = stats.read(simulate.write(tmp_path, cells, scores))
+    read_cells, read_scores = results.read(simulate.write(tmp_path, cells, scores))
     pd.testing.assert_frame_equal(read_cells, cells, check_dtype=False)
     assert (read_scores["score"].to_numpy() == scores["score"].to_numpy()).all()
 
@@ -416,17 +416,17 @@ def edited(cells, column, value):
 ])
 def test_tables_edited_by_hand_are_noticed(few, tmp_path, change, word):
     with pytest.raises(StudyError, match=word) as caught:
-        stats.read(simulate.write(tmp_path, *change(*few)))
+        results.read(simulate.write(tmp_path, *change(*few)))
     assert "\n" not in str(caught.value)
 
 
 def test_missing_and_damaged_tables_are_named(few, tmp_path):
     with pytest.raises(StudyError, match="make study"):
-        stats.read(tmp_path)
+        results.read(tmp_path)
     simulate.write(tmp_path, *few)
     (tmp_path / "scores.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(StudyError, match="cannot be read"):
-        stats.read(tmp_path)
+        results.read(tmp_path)
 
 
 @pytest.mark.parametrize("call, word", [
@@ -435,8 +435,8 @@ def test_missing_and_damaged_tables_are_named(few, tmp_path):
     (lambda c, s: stats.sign_flip([]), "finite differences"),
     (lambda c, s: stats.sign_flip([0.1, np.nan]), "finite differences"),
     (lambda c, s: stats.draws_needed([0.1]), "pilot"),
-    (lambda c, s: stats.regret(c[c["draw"] == 0], s, "lora_filtered"), "2 draws"),
-    (lambda c, s: stats.primary([stats.resample(c, s, "auroc")]), "pr_auc"),
+    (lambda c, s: contrasts.regret(c[c["draw"] == 0], s, "lora_filtered"), "2 draws"),
+    (lambda c, s: contrasts.primary([stats.resample(c, s, "auroc")]), "pr_auc"),
 ])
 def test_what_cannot_be_computed_is_refused(few, call, word):
     with pytest.raises(StudyError, match=word):
@@ -445,11 +445,11 @@ def test_what_cannot_be_computed_is_refused(few, call, word):
 
 def test_a_single_group_is_said_and_not_hidden(few):
     cells, scores = few
-    table = stats.curve(stats.resample(cells[cells["draw"] == 0], scores.assign(group="only")))
+    table = contrasts.curve(stats.resample(cells[cells["draw"] == 0], scores.assign(group="only")))
     assert table["low"].isna().all() and table["caution"].str.contains("only 1 group").all()
 
 
 def test_columns_are_those_the_sweep_writes():
     from fsl_utils import cells as sweep
 
-    assert sorted(sweep.COLUMNS) == sorted(stats.COLUMNS)
+    assert sorted(sweep.COLUMNS) == sorted(results.COLUMNS)

@@ -15,7 +15,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import simulate  # noqa: E402
 
-from fsl_utils import plots, stats  # noqa: E402
+from fsl_utils import contrasts, plots, results, stats  # noqa: E402
 
 matplotlib.use("Agg")
 spent = {}
@@ -37,33 +37,33 @@ def main(folder: Path) -> None:
     print(f"{len(cells)} cells, {len(scores)} scores")
     plots.style()
     with timed("read and check"):
-        cells, scores = stats.read(folder)
+        cells, scores = results.read(folder)
     with timed("ratio table"):
-        stats.ratio_table(cells, scores)
-    for part in stats.studies(cells):
+        contrasts.ratio_table(cells, scores)
+    for part in results.studies(cells):
         with timed("resample"):
             study = stats.resample(part, scores)
         with timed("curve and gains"):
-            table = stats.curve(study)
-            plots.save(plots.curve(table, gains=stats.gains(study, "duplicate")), folder / "curve", table)
+            table = contrasts.curve(study)
+            plots.save(plots.curve(table, gains=contrasts.gains(study, "duplicate")), folder / "curve", table)
         with timed("panels"):
             plots.save(plots.panels(table), folder / "panels", table)
         with timed("forest"):
-            table = stats.forest(study)
+            table = contrasts.forest(study)
             plots.save(plots.forest(table), folder / "forest", table)
         with timed("slopes"):
-            table = stats.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))
+            table = contrasts.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))
             plots.save(plots.paired_slopes(table), folder / "slopes", table)
         with timed("PR curves"):
-            table = stats.pr_curves(part, scores, [("real", 0.0), ("duplicate", 4.0), ("lora_filtered", 4.0)])
+            table = contrasts.pr_curves(part, scores, [("real", 0.0), ("duplicate", 4.0), ("lora_filtered", 4.0)])
             plots.save(plots.pr_curves(table, 0.3), folder / "pr", table)
         with timed("exchange rate"):
-            table = pd.concat([stats.exchange_rate(study, arm) for arm in ("duplicate", "lora", "lora_filtered")])
+            table = pd.concat([contrasts.exchange_rate(study, arm) for arm in ("duplicate", "lora", "lora_filtered")])
             plots.save(plots.exchange_rate(table), folder / "exchange", table)
         with timed("regret"):
-            stats.regret(part, scores, "lora_filtered")
+            contrasts.regret(part, scores, "lora_filtered")
         with timed("table"):
-            plots.save_table(folder / "table", stats.summary(part, scores))
+            plots.save_table(folder / "table", contrasts.summary(part, scores))
     print(f"in all {sum(spent.values()):.0f} s wall")
 
 

@@ -161,7 +161,6 @@ def run(name: str, seconds: float, folder: Path) -> None:
 
 def judge(synthetic: np.ndarray, real: np.ndarray) -> dict:
     """KID of synthetic images, and of a random half of the real ones, to real ones; energy of the finest Haar bands over the real ones'."""
-    net = features.network()
     made, base = (np.concatenate(list(features.batches(pixels))) for pixels in (synthetic, real))
     order = np.random.default_rng(0).permutation(len(base))
     half = len(base) // 2
