@@ -35,7 +35,7 @@ SETTINGS = dict(
 LEAST = dict(rank=1, batch=1, zoom=1.0, check_every=1, views=1)  # the others: 0
 SHARES = ("prior", "no_condition", "dropout")  # below 1
 CHOICES = dict(optimiser=("adamw", "adamw8bit"), quantise=("", "nf4"))
-DOMAIN_SETTINGS = {}  # what a domain changes, by its name
+DOMAIN_SETTINGS = {"magnetic_tile": {"defect": 5.0}}  # what a domain changes, by its name
 
 CHECKED = 50  # images that a copy check samples, the same seeds every time
 CHECK_STEPS = 20
