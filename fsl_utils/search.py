@@ -62,7 +62,7 @@ def _split(asked: dict, changed: dict) -> tuple[int, dict, dict]:
 
 
 def rows(asked: dict, device: str = "cpu") -> Iterator[tuple[dict, np.ndarray]]:
-    """Train, sample and judge tries draw by draw, on each draw those that are still in; yields a row of the table and the images, uint8 [n, C, S, S].
+    """Train, sample and judge tries draw by draw, on each draw those that are still in; yields a row of the table and the images without those called copies, uint8 [n, C, S, S].
 
     A row: what was asked, every setting, the step that was kept, the mean loss of the 50 steps before it, and of the
     pool what `diversity.report` says in REPORTED. All real images are of the development partition.
@@ -88,7 +88,7 @@ def rows(asked: dict, device: str = "cpu") -> Iterator[tuple[dict, np.ndarray]]:
                 "seed": asked["seed"], "adapter_steps": steps, **lora.settings_for(domain.name, settings), **sampling, "kept_step": facts["kept_step"],
                 "final_loss": round(losses[: facts["kept_step"]].tail(LAST).mean(), 5), **{name: report[name] for name in REPORTED},
                 "train_seconds": facts["train_seconds"], "pool": report["pool"],
-            }, generate.pool(pool, asked["n_images"], domain, draw, device)
+            }, generate.pool(pool, asked["n_images"], domain, draw, device)[~diversity.details(report)[1]["copied"].to_numpy()]
         if asked["halve"]:
             tries = better_half(tries, {name: tuple(np.mean(found, axis=0)) for name, found in judged.items()})
 
@@ -133,8 +133,8 @@ def main(arguments: list[str] | None = None) -> None:
     for row, images in rows(read(given.file), params.device(given.device)):
         found.append(row)
         if row["mode"] == "noise" or row["domain"] == "elpv":  # other modes keep much of a real image, which is not ours to publish
-            copies = f"{row['copy_rate']:.0%} of {len(images)} called copies"
-            shown.setdefault(row["draw"], []).append((f"{row['try']} ({copies}; of unseen real images {row['copy_false_alarm']:.1%})", images[:32]))
+            called = f"called copies and left out: {row['copy_rate']:.0%}; of unseen real images {row['copy_false_alarm']:.1%}"
+            shown.setdefault(row["draw"], []).append((f"{row['try']} ({called})", images[:32]))
         store.write_text(out, pd.DataFrame(found).to_csv(index=False, lineterminator="\n"))
     table = pd.DataFrame(found)
     plots.style()
