@@ -168,7 +168,8 @@ def exchange_rate(study: Resampled, arm: str) -> pd.DataFrame:
     """How many more real rare images an arm is worth, by ratio: columns ratio, images, low, high, beyond.
 
     The curve of `real` and `real_more` over the number of real images, made monotone (isotonic
-    regression) and interpolated in log(n), is read backwards at the arm's mean, in every resample anew.
+    regression) and interpolated in log(n), is read backwards at the arm's mean, in every resample anew. Where
+    the arm is no better than `real` it is worth none, however the curve goes on.
     The result lies between 0 and the most real images that were tried: `beyond` says '>=' or '<=' where
     the arm's mean lies outside. Empty where `real_more` was not run.
     """
@@ -178,7 +179,9 @@ def exchange_rate(study: Resampled, arm: str) -> pd.DataFrame:
     n_real = study.setting["n_real"]
     amounts = n_real * (1 + np.array([ratio for _, ratio in tried]))
 
-    def worth(levels, value):
+    def worth(levels, shots, value):
+        if value <= shots:
+            return 0.0
         first = np.concatenate([[True], np.diff(levels) > 0])  # where the curve is flat, the fewest images that reach it
         return max(0.0, math.exp(np.interp(value, levels[first], np.log(amounts[first]))) - n_real)
 
@@ -189,10 +192,11 @@ def exchange_rate(study: Resampled, arm: str) -> pd.DataFrame:
             continue
         means = study.points.loc[[*tried, key]].iloc[:, draws].mean(axis=1).to_numpy()
         resampled = np.stack([over_draws(study.replicates[k][draws]) for k in (*tried, key)], axis=1)
-        levels = monotone(np.vstack([means, resampled])[:, :-1])
-        observed, *worths = map(worth, levels, [means[-1], *resampled[:, -1]])
+        values = np.vstack([means, resampled])
+        levels = monotone(values[:, :-1])
+        observed, *worths = map(worth, levels, values[:, 0], values[:, -1])
         low, high = interval(worths, len(draws) if len(draws) > 1 else study.rare_groups)
-        beyond = ">=" if means[-1] >= levels[0, -1] else "<=" if means[-1] <= levels[0, 0] else ""
+        beyond = "<=" if means[-1] <= max(means[0], levels[0, 0]) else ">=" if means[-1] >= levels[0, -1] else ""
         rows.append({"arm": arm, "ratio": key[1], "images": observed, "low": low, "high": high,
                      "beyond": beyond, "most": float(amounts[-1] - n_real), **columns})
     return pd.DataFrame(rows)

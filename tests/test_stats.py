@@ -269,6 +269,13 @@ def test_exchange_rate_reads_the_curve_of_real_images_backwards():
     assert table.loc[20.0, "beyond"] == ">=" and table.loc[20.0, "images"] == pytest.approx(40)
 
 
+def test_what_is_no_better_than_the_shots_is_worth_no_image():
+    """Not even where more real images happen to score worse, so that the monotone curve is flat."""
+    arms = {("real", 0.0): 1.0, ("real_more", 1.0): 0.0, ("real_more", 2.0): 1.0}
+    row = contrasts.exchange_rate(stats.resample(*simulate.study(arms=arms, draws=12)), "real").iloc[0]
+    assert row["images"] == row["low"] == row["high"] == 0 and row["beyond"] == "<="
+
+
 def test_monotone_is_isotonic_regression():
     values = np.random.default_rng(0).normal(np.arange(5), 2, (30, 5))
     for row, got in zip(values, contrasts.monotone(values)):
