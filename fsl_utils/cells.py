@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import StudyError, arms, augment, backbones, classifiers, domains, features, filters, generate, lora, metrics, params, regions, store
+from . import StudyError, arms, augment, backbones, classifiers, features, filters, generate, lora, metrics, params, regions, sheets, store
 
 KEY_COLUMNS = ["domain", "rare_class", "protocol", "image_size", "n_real", "draw", "seed", "backbone", "mode", "arm", "ratio", "classifier", "init"]
 COLUMNS = ["cell", *KEY_COLUMNS, "evaluated_on", "n_test", "n_test_rare", "n_test_groups", "prevalence", "pr_auc", "pr_auc_balanced", "auroc",
@@ -204,7 +204,7 @@ def _build(folder: Path, cell: dict, domain, draw, evaluated: np.ndarray, materi
         begin = time.perf_counter()
         steps = classifiers.train_resnet(
             torch.from_numpy(x), torch.from_numpy(mix.labels), arm, steps=cell["settings"]["steps"],
-            seed=cell["seed"] * 1000 + cell["draw"], init=cell["init"], flips=domains.SHEETS[domain.name].flips, device=device)
+            seed=cell["seed"] * 1000 + cell["draw"], init=cell["init"], flips=sheets.SHEETS[domain.name].flips, device=device)
         for last in steps:
             pass
         model = last["model"]

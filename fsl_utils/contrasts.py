@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from . import StudyError, domains, metrics
+from . import StudyError, metrics, sheets
 from .results import POOL, SCORED_ON, TASK, Images, setting, studies
 from .stats import CONTROLS, LEVEL, MIN_DRAWS, REPLICATES, Resampled, holm, interval, over_draws, resample, sign_flip
 
@@ -128,7 +128,7 @@ def primary(found: list[Resampled]) -> pd.DataFrame:
         where = study.setting
         if study.metric != "pr_auc":
             raise StudyError(f"the primary contrast is in pr_auc, but a study was resampled for {study.metric}")
-        known = domains.SHEETS[where["domain"]].rare if where["domain"] in domains.SHEETS else ()
+        known = sheets.SHEETS[where["domain"]].rare if where["domain"] in sheets.SHEETS else ()
         if known and where["rare_class"] != known[0]:
             continue
         row = {**{name: where[name] for name in [*TASK, *POOL]}, "p": math.nan, "n_draws": 0, "caution": "", "cells": "", "verdict": "not run"}

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.ndimage import gaussian_filter
 from sklearn.model_selection import GroupKFold
 
-from . import StudyError, distances, domains
+from . import StudyError, distances, sheets
 
 QUANTILE = 0.02
 SHIFT = 2  # pixels of 64: what the light augmentation moves shots by
@@ -95,7 +95,7 @@ def rule(domain, draw, image_size: int, unseen: np.ndarray | None = None) -> Rul
     """
     rows, real = references(domain, draw), domain.images(image_size)
     unseen = held_out(domain, draw) if unseen is None else unseen
-    flips, names = domains.SHEETS[domain.name].flips, domain.table["image"].to_numpy()
+    flips, names = sheets.SHEETS[domain.name].flips, domain.table["image"].to_numpy()
     apart = distance_matrix(real[unseen], real[rows], flips)
     apart = np.where(draw.groups[unseen][:, None] == draw.groups[rows], np.inf, apart).min(axis=1)
     usual = np.isfinite(apart)  # else all references are of its group

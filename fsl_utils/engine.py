@@ -33,9 +33,10 @@ STALE = 6 * BEAT  # without one for so long it counts as dead
 QUIET = ["--IPKernelApp.log_level=ERROR"]  # else every kernel warns that it talks to its driver on this machine unencrypted
 
 # A laptop that slept or a busy machine is no reason to give a worker up; one whose process died is noticed at once.
-# Of many adapters a worker gets one when it is free and none ahead (the default), so that pools and cells of the first come before the next.
+# Every node is sent to a worker's own queue, which goes by priority: held back by the scheduler (the default), nodes that need
+# nothing would wait until all that is ready anywhere in the file is done.
 SETTINGS = {"distributed.scheduler.worker-ttl": None, "distributed.comm.timeouts.connect": "120s", "distributed.comm.timeouts.tcp": "120s",
-            "distributed.scheduler.worker-saturation": 1.0}
+            "distributed.scheduler.worker-saturation": float("inf")}
 
 
 def share(nodes: list[grid.Node]) -> tuple[int, int]:

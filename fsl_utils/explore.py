@@ -8,7 +8,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
-from . import audit, domains, images, partitions, plots
+from . import audit, domains, images, partitions, plots, readers, sheets
 
 COMMON, RARE = plots.SKY, plots.RED
 
@@ -167,10 +167,10 @@ def pair_sheet(domain: domains.Domain, found: audit.Similar, size: int, n: int =
 
 def view_table(findings: tuple[str, ...] = ("Effusion", "Pneumothorax", "Cardiomegaly", "Infiltration", "Mass", "Nodule")) -> pd.DataFrame:
     """Chest X-rays at hand by view: finding, images, share_ap, auroc of a rule that sees the view alone ('AP is ill')."""
-    labels = domains.read_chest_labels(domains.data_root() / "chestxray14")
-    frame = domains.read_chestxray14("all")[0].merge(labels[["image", "view"]], on="image")
+    labels = readers.read_chest_labels(sheets.data_root() / "chestxray14")
+    frame = readers.read_chestxray14("all")[0].merge(labels[["image", "view"]], on="image")
     ap = frame["view"] == "AP"
-    healthy = frame["class_name"] == domains.SHEETS["chestxray14"].common
+    healthy = frame["class_name"] == sheets.SHEETS["chestxray14"].common
     rows = [{"finding": "No Finding", "images": int(healthy.sum()), "share_ap": ap[healthy].mean(), "auroc": float("nan")}]
     for finding in findings:
         ill = frame["class_name"].str.split("|").map(lambda names: finding in names)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from . import StudyError, domains, generate, store
+from . import StudyError, generate, sheets, store
 
 MANIFEST = "manifest.json"
 
@@ -32,7 +32,7 @@ def image_folder(folder: Path | str, images: np.ndarray, verdicts: pd.DataFrame,
         rows.append({"file": name, "number": int(verdict.number), "source": None if made_from is None else domain.table["image"].iloc[made_from[i]],
                      "copied": verdict.reason == "copied", "reason": verdict.reason})
     _write(folder, {"pool": key, "complete": True, "request": pool, "domain": domain.name, "rare_class": domain.rare_class,
-                    "licence": domains.SHEETS[domain.name].licence, "images": rows})
+                    "licence": sheets.SHEETS[domain.name].licence, "images": rows})
     return folder
 
 

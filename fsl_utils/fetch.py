@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from . import StudyError, domains, images, partitions, store
+from . import StudyError, images, partitions, readers, sheets, store
 
 TRIES = 5  # in a row without a single new byte
 PAUSE = 2.0  # seconds before another try
@@ -46,13 +46,13 @@ CHEST_ARCHIVES = {  # number: (link, bytes, MD5)
 
 
 def fetch(name: str, archives: tuple[int, ...] = ()) -> Path:
-    """Fetch a domain into `domains.data_root()/<name>` and return that folder; what is there and right is not fetched again.
+    """Fetch a domain into `sheets.data_root()/<name>` and return that folder; what is there and right is not fetched again.
 
     `archives` (chestxray14 alone): which of the twelve, all if empty. Prints the sizes before it starts.
     Raises StudyError where a download breaks off (run again: it goes on from there), is not the
     publisher's file, or the disk is too small.
     """
-    folder = domains.data_root() / name
+    folder = sheets.data_root() / name
     if name == "magnetic_tile":
         if archives:
             raise StudyError("magnetic_tile is one archive: --archives is for chestxray14 alone")
@@ -62,8 +62,8 @@ def fetch(name: str, archives: tuple[int, ...] = ()) -> Path:
         if unknown:
             raise StudyError(f"unknown archives {unknown}: chestxray14 has {min(CHEST_ARCHIVES)} to {max(CHEST_ARCHIVES)}")
         _chestxray14(folder, sorted(set(archives)) or list(CHEST_ARCHIVES))
-    elif name in domains.SHEETS:
-        raise StudyError(f"nothing to fetch for {name}: {domains.SHEETS[name].get}")
+    elif name in sheets.SHEETS:
+        raise StudyError(f"nothing to fetch for {name}: {sheets.SHEETS[name].get}")
     else:
         raise StudyError(f"unknown domain '{name}': magnetic_tile and chestxray14 can be fetched")
     return folder
@@ -131,9 +131,9 @@ def _chest_labels(folder: Path) -> None:
     path = aside / "Data_Entry_2017_v2020.csv"
     try:
         download(CHEST_LABELS_URL, path)
-        if set(domains.read_chest_labels(aside)["image"]) != set(partitions.shipped("chestxray14")["file"]):
+        if set(readers.read_chest_labels(aside)["image"]) != set(partitions.shipped("chestxray14")["file"]):
             raise StudyError(f"{CHEST_LABELS_URL}: the images named there are not ChestX-ray14's; "
-                             f"get Data_Entry_2017_v2020.csv by hand from {domains.SHEETS['chestxray14'].source}")
+                             f"get Data_Entry_2017_v2020.csv by hand from {sheets.SHEETS['chestxray14'].source}")
         os.replace(path, folder / path.name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

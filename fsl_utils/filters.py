@@ -23,7 +23,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import expit
 from tqdm.auto import tqdm
 
-from . import arms, classifiers, copies, domains, generate, partitions, store
+from . import arms, classifiers, copies, generate, partitions, sheets, store
 
 RULES = ("copied", "common", "off_manifold")
 SETTINGS = dict(neighbours=5, quantile=0.99, **classifiers.RESNET)
@@ -52,7 +52,7 @@ def train(domain, draw, wanted: dict, device: str = "cpu") -> Filter:
     def build(folder):
         seed = int(partitions.generator("filter", wanted["seed"], draw.number).integers(2**31))
         steps = classifiers.train_resnet(torch.from_numpy(training.gather(images)), torch.from_numpy(training.labels), arms.get("real"),
-                                         steps=wanted["steps"], seed=seed, init="scratch", flips=domains.SHEETS[domain.name].flips, device=device)
+                                         steps=wanted["steps"], seed=seed, init="scratch", flips=sheets.SHEETS[domain.name].flips, device=device)
         for state in tqdm(steps, desc="filter network", total=wanted["steps"], mininterval=1):
             last = state
         save_file({name: value.cpu().half().contiguous() for name, value in last["model"].state_dict().items()}, folder / "network.safetensors")

@@ -20,7 +20,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from . import ROOT, StudyError, arms, domains, params, partitions, store
+from . import ROOT, StudyError, arms, domains, params, partitions, sheets, store
 
 NOTEBOOKS = ROOT / "notebooks"
 REPORTED = 200  # images of a pool that notebook 05 looks at: enough for its figures, and quick
@@ -83,8 +83,8 @@ def _crossed(merged: dict) -> list[dict]:
         run = {name: params.default(name) for name in params.TABLE} | run
         for name in run["arms"]:
             arms.get(name)
-        if run["domain"] not in domains.SHEETS:
-            raise StudyError(f"unknown domain '{run['domain']}': known are {', '.join(domains.SHEETS)}")
+        if run["domain"] not in sheets.SHEETS:
+            raise StudyError(f"unknown domain '{run['domain']}': known are {', '.join(sheets.SHEETS)}")
         if run["classifier"] == "probe" and run["init"] != "imagenet":
             raise StudyError(f"init is '{run['init']}', but the probe has ImageNet features alone: set init: imagenet")
         if not planned(run):

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from scipy.stats import binom
 
-from . import StudyError, augment, backbones, copies, domains, images, mini, partitions, regions, store
+from . import StudyError, augment, backbones, copies, images, mini, partitions, readers, regions, sheets, store
 
 # What determines an adapter beside its data, part of its key. prior: share of common images in a batch (DreamBooth's
 # prior preservation). shift (pixels), turn (degrees) and zoom (times): augmentation at most. defect: how much more a
@@ -185,7 +185,7 @@ def _masks(domain, draw, size: int, wanted: dict) -> np.ndarray:
     """Pixel masks of the shots, uint8 [n, 1, S, S], white on the defect; black where there are none or no setting asks for them."""
     if not regions.has_masks(domain) or wanted["defect"] == 1 and wanted["zoom"] == 1:
         return np.zeros((len(draw.shots), 1, size, size), np.uint8)
-    return images.read_all([domains.mask_path(path) for path in domain.table["path"].iloc[draw.shots]], size, 1, progress=False)
+    return images.read_all([readers.mask_path(path) for path in domain.table["path"].iloc[draw.shots]], size, 1, progress=False)
 
 
 def _batch(pixels: np.ndarray, masks: np.ndarray, domain, draw, wanted: dict, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Generator]:
@@ -214,7 +214,7 @@ def _picked(domain, draw, wanted: dict, step: int):
 
 def _augmented(both: torch.Tensor, domain, wanted: dict, generator) -> torch.Tensor:
     """Images with their mask as last channel, uint8 [N, C + 1, S, S]: a mask moves with its image."""
-    both = augment.flips_and_shifts(both, domains.SHEETS[domain.name].flips, wanted["shift"], generator)
+    both = augment.flips_and_shifts(both, sheets.SHEETS[domain.name].flips, wanted["shift"], generator)
     return augment.turn_and_zoom(both, wanted["turn"], wanted["zoom"], generator, both[:, -1:])
 
 

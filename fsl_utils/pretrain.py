@@ -17,7 +17,7 @@ from diffusers.training_utils import EMAModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from . import StudyError, augment, domains, mini, partitions, store
+from . import StudyError, augment, domains, mini, partitions, sheets, store
 
 BATCH = 32
 LEARNING_RATE = 4e-4
@@ -80,7 +80,7 @@ def run(tasks: list[domains.Domain], steps: int, folder: Path, start: Path | Non
     `loss.csv` there. Mixed precision (bfloat16) in forward and backward.
     """
     images, condition, held_out, files = base_images(tasks)
-    flips = {mini.condition(task.name): domains.SHEETS[task.name].flips for task in tasks}
+    flips = {mini.condition(task.name): sheets.SHEETS[task.name].flips for task in tasks}
     model = mini.load(start) if start else mini.create(mini.band_scales(images[~held_out]), SEED)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     net = model.denoiser.to(device, memory_format=torch.channels_last).train().requires_grad_(True)

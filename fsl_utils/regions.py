@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import affine_transform, distance_transform_edt, gaussian_filter
 
-from . import StudyError, domains, images, mini, partitions
+from . import StudyError, images, mini, partitions, readers, sheets
 
 # Lengths are pixels of 64. margin: around a mask, whose edge is part of the defect. feather: the ramp from anew to kept.
 # rotation: degrees at most, since the grain of a tile that is pasted does not turn. reach: share of the side that a mask
@@ -31,7 +31,7 @@ def masks(domain, draw, size: int) -> tuple[np.ndarray, np.ndarray]:
 
     A few rare tiles have an empty mask. Raises StudyError where no shot has a mark, or a mask is missing.
     """
-    paths = [domains.mask_path(path) for path in domain.table["path"].iloc[draw.shots]]
+    paths = [readers.mask_path(path) for path in domain.table["path"].iloc[draw.shots]]
     found = images.read_all(paths, size, 1, progress=False)[:, 0] >= MARKED
     marked = found.any(axis=(1, 2))
     if not marked.any():
@@ -85,7 +85,7 @@ def of_pool(backbone, wanted: dict, numbers, clean: torch.Tensor, domain, draw) 
     """
     size = backbone.image_size
     if has_masks(domain):
-        flips, (_, found) = domains.SHEETS[domain.name].flips, masks(domain, draw, size)
+        flips, (_, found) = sheets.SHEETS[domain.name].flips, masks(domain, draw, size)
         marked = [_warped(found, flips, partitions.generator("region", wanted["seed"], i)) for i in numbers]
     else:
         # The backbone alone knows no rare class; there, what sets the common class apart from any image.
@@ -128,7 +128,7 @@ def paste(domain, draw, size: int, seed: int, numbers) -> np.ndarray:
     of the image around the mask, and blended over the mask's margin: NSA (Schlüter et al. 2022) without its Poisson blending.
     """
     shots, found = masks(domain, draw, size)
-    real, flips, out = domain.images(size), domains.SHEETS[domain.name].flips, []
+    real, flips, out = domain.images(size), sheets.SHEETS[domain.name].flips, []
     for i in numbers:
         rng = partitions.generator("paste", seed, i)
         target, k = real[rng.choice(draw.common)].astype(float), rng.integers(len(found))

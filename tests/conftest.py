@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from fsl_utils import domains, mini, partitions
+from fsl_utils import domains, mini, partitions, sheets
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,7 +43,7 @@ def backbone():
 @pytest.fixture
 def data():
     """Folder of the real tiles and X-rays; without it the test is skipped, and pytest's summary says so."""
-    root = domains.data_root()
+    root = sheets.data_root()
     if not all((root / name).is_dir() for name in ("magnetic_tile", "chestxray14")):
         pytest.skip(f"NO REAL DATA: {root} lacks magnetic_tile/ or chestxray14/; set FSL_DATA_DIR or run python -m fsl_utils fetch")
     return root

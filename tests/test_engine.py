@@ -81,6 +81,25 @@ def test_a_failure_stops_its_descendants_alone_and_a_second_run_does_the_rest(no
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())  # nothing was done twice
 
 
+def test_what_the_file_lists_first_is_done_first(notebooks, monkeypatch):
+    """Reports come last, though each is ready long before the last adapter; a worker is at most one adapter ahead."""
+    nodes, log = dummies.nodes(range(6)), notebooks / "begun"
+
+    def noted(request, *_):
+        with open(log, "a") as file:
+            file.write(f"{request['notebook']}\n")
+        time.sleep(0.05)
+        return "done"
+
+    monkeypatch.setattr(engine, "execute", noted)
+    with dask.config.set(engine.SETTINGS), Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+        run(nodes, client)
+    stage = {notebook: stage for stage, notebook in grid.STAGES.items()}
+    begun = [stage[line] for line in log.read_text().split()]
+    assert len(begun) == len(nodes) == 24 and begun[-6:] == ["report"] * 6
+    assert all(begun[:i].count("adapter") <= begun[:i].count("cells") + 3 for i in range(18))
+
+
 def test_a_cell_that_hangs_is_stopped(notebooks, own_store):
     (own_store / "hang-adapter-0").touch()
     with pytest.raises(StudyError, match="not done after 2 s.*--timeout"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fsl_utils import StudyError, domains, fetch
+from fsl_utils import StudyError, domains, fetch, sheets
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
@@ -172,7 +172,7 @@ def test_a_changed_tile_is_refused(tiles):
     tiles.files["/tiles"] = tar_of({f"top/{n}": c for n, c in changed.items()})
     with pytest.raises(StudyError, match="num_3.jpg has not the SHA-256"):
         fetch.fetch("magnetic_tile")
-    assert not (domains.data_root() / "magnetic_tile" / max(TILES)).exists()
+    assert not (sheets.data_root() / "magnetic_tile" / max(TILES)).exists()
 
 
 def test_a_missing_tile_is_named(tiles):
@@ -204,7 +204,7 @@ def test_links_in_an_archive_are_refused(tiles):
     tiles.files["/tiles"] = tar_of({f"top/{min(TILES)}": b""}, link)
     with pytest.raises(StudyError, match="not the publisher's archive"):
         fetch.fetch("magnetic_tile")
-    assert not list((domains.data_root() / "magnetic_tile").iterdir())
+    assert not list((sheets.data_root() / "magnetic_tile").iterdir())
 
 
 @pytest.mark.parametrize("spoil", [lambda c: c[: len(c) // 2], lambda c: b"<html>busy</html>", lambda c: b""])
@@ -212,7 +212,7 @@ def test_a_damaged_archive_is_refused_and_removed(tiles, spoil):
     tiles.files["/tiles"] = spoil(tiles.files["/tiles"])
     with pytest.raises(StudyError, match="not the publisher's archive|not in the archive"):
         fetch.fetch("magnetic_tile")
-    assert not (domains.data_root() / "magnetic_tile" / "magnetic_tile.tar.gz").exists()
+    assert not (sheets.data_root() / "magnetic_tile" / "magnetic_tile.tar.gz").exists()
 
 
 # -- chestxray14 --------------------------------------------------------------------------------------
@@ -252,14 +252,14 @@ def test_an_image_of_an_archive_that_does_not_decode_stops_it(chest, monkeypatch
     monkeypatch.setitem(fetch.CHEST_ARCHIVES, 1, ("archive1", len(content), hashlib.md5(content).hexdigest()))
     with pytest.raises(StudyError, match="1 of 2 images cannot be read: .*00000001_000.png"):
         fetch.fetch("chestxray14", (1,))
-    assert not list((domains.data_root() / "chestxray14").glob("*images_001/"))
+    assert not list((sheets.data_root() / "chestxray14").glob("*images_001/"))
 
 
 def test_a_web_page_in_place_of_the_label_table_is_refused(chest):
     chest.files["/labels"] = b"<!doctype html><p>sign in</p>"
     with pytest.raises(StudyError, match="columns"):
         fetch.fetch("chestxray14", (1,))
-    assert not list((domains.data_root() / "chestxray14").iterdir())
+    assert not list((sheets.data_root() / "chestxray14").iterdir())
 
 
 def test_wrong_names_and_a_full_disk_are_told_before_anything_is_fetched(chest, monkeypatch):

@@ -8,7 +8,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from scipy.stats import binom
 
-from fsl_utils import StudyError, copies, domains, generate, lora, mini, regions, store
+from fsl_utils import StudyError, copies, generate, lora, mini, readers, regions, store
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_masks_move_with_their_shots_and_common_images_have_none(tmp_path, monke
         paths[path] = tmp_path / f"{len(paths)}.png"
         Image.fromarray(np.where(image[0] < 70, 255, 0).astype(np.uint8)).save(paths[path])
     monkeypatch.setattr(regions, "has_masks", lambda domain: True)
-    monkeypatch.setattr(domains, "mask_path", paths.get)
+    monkeypatch.setattr(readers, "mask_path", paths.get)
     wanted = lora.request(elpv, draw, 64, 0, 1, settings={"defect": 4, "turn": 5, "zoom": 1.5, "prior": 0.5})
     masks = lora._masks(elpv, draw, 64, wanted)
     assert np.array_equal(masks > 0, pixels < 70)

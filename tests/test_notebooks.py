@@ -7,7 +7,7 @@ import nbformat
 import papermill
 import pytest
 
-from fsl_utils import ROOT, domains, params
+from fsl_utils import ROOT, params, sheets
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -56,7 +56,7 @@ SMALL = dict(n_real=10, adapter_steps=2, steps=2, n_images=10, filter_steps=2)
 
 
 def present(domain: str) -> bool:
-    return domain == "elpv" or (domains.data_root() / domain).is_dir()
+    return domain == "elpv" or (sheets.data_root() / domain).is_dir()
 
 
 @pytest.mark.parametrize("domain", ["magnetic_tile", "chestxray14"])
@@ -64,7 +64,7 @@ def present(domain: str) -> bool:
 def test_runs_on(domain, stem, tmp_path):
     """ELPV's chain runs in test_grid; notebook 01 in its own test."""
     if not present(domain):
-        pytest.skip(f"NOT RUN: no {domain} in {domains.data_root()} (set FSL_DATA_DIR)")
+        pytest.skip(f"NOT RUN: no {domain} in {sheets.data_root()} (set FSL_DATA_DIR)")
     given = {k: v for k, v in SMALL.items() if k in _declared(stem)}
     if stem.startswith("04"):
         given |= {"arms": ["real", "lora"], "ratios": [1.0]}
@@ -78,7 +78,7 @@ def test_runs_on(domain, stem, tmp_path):
 @pytest.mark.parametrize("domain", ["elpv", "magnetic_tile", "chestxray14"])
 def test_exploration_runs_on(domain, tmp_path):
     if not present(domain):
-        pytest.skip(f"NOT RUN: no {domain} in {domains.data_root()} (set FSL_DATA_DIR)")
+        pytest.skip(f"NOT RUN: no {domain} in {sheets.data_root()} (set FSL_DATA_DIR)")
     executed = nbformat.read(run("01_data_exploration", tmp_path, domain=domain, n_real=10), as_version=4)
     pictures = [o for c in executed.cells if c.cell_type == "code" for o in c.outputs if "image/png" in o.get("data", {})]
     assert len(pictures) >= 3

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
-from fsl_utils import StudyError, domains, mini, partitions, regions
+from fsl_utils import StudyError, domains, mini, partitions, readers, regions
 
 SIZE = 64
 
@@ -29,7 +29,7 @@ def tiles(tmp_path, monkeypatch):
             photo[:], mask[:] = 7, 255  # must never be seen
         path = tmp_path / f"{i:02d}.bmp"
         Image.fromarray(photo).save(path)
-        Image.fromarray(mask).save(domains.mask_path(path))
+        Image.fromarray(mask).save(readers.mask_path(path))
         rows.append((path.name, str(path), int(i < 4), f"tile{i}", "development"))
     table = pd.DataFrame(rows, columns=["image", "path", "label", "group", "partition"])
     draw = partitions.Draw(0, np.arange(4), np.arange(4, 9), np.arange(0), np.arange(9, 12), table["label"].to_numpy(), table["group"].to_numpy())
@@ -58,7 +58,7 @@ def test_without_a_mask_there_is_no_region(tiles):
     unmarked = partitions.Draw(0, np.array([2]), draw.common, draw.more, draw.validation, draw.labels, draw.groups)
     with pytest.raises(StudyError, match="none of the masks of the 1 shots of draw 0"):
         regions.masks(domain, unmarked, SIZE)
-    domains.mask_path(domain.table["path"][1]).unlink()
+    readers.mask_path(domain.table["path"][1]).unlink()
     with pytest.raises(StudyError, match="01.png: no such image"):
         regions.masks(domain, draw, SIZE)
 

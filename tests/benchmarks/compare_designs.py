@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
 from diffusers.training_utils import EMAModel
 
-from fsl_utils import ROOT, diversity, domains, features, mini, pretrain, store
+from fsl_utils import ROOT, diversity, domains, features, mini, pretrain, sheets, store
 
 NAMES = ("elpv", "magnetic_tile", "chestxray14")
 SAMPLED, STEPS = 100, 20
@@ -120,7 +120,7 @@ def run(name: str, seconds: float, folder: Path) -> None:
     """Train and judge one design; writes NAME.json and NAME.npz (the samples)."""
     torch.set_num_threads(1)
     images, condition, held_out, _ = pretrain.base_images([domains.load(n) for n in NAMES])
-    flips = {mini.condition(n): domains.SHEETS[n].flips for n in NAMES}
+    flips = {mini.condition(n): sheets.SHEETS[n].flips for n in NAMES}
     model = Model(DESIGNS[name], images[~held_out])
     net = model.net.to(memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(net.parameters(), lr=pretrain.LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.99))
