@@ -20,9 +20,9 @@ import dummies  # noqa: E402
 
 from fsl_utils import ROOT, costs, grid, params, store  # noqa: E402
 
-NODE = 54  # seconds of a probe notebook, against which an overhead is held
-FIT = 2 * 0.34  # core-seconds of one probe (mean of results/quickstart/tables/cells.csv), and of all else that a notebook 04 does:
-FIXED = 2 * NODE - 19 * FIT  # start, images, features
+NODE = costs.SHIPPED["cells probe"][0]  # core-seconds of a probe notebook, against which an overhead is held
+FIT = 0.03  # of one probe (mean of results/pilot/tables/cells.csv), and of all else that a notebook 04 does with some 50 of them:
+FIXED = NODE - 50 * FIT  # start, images, features
 
 
 def alone(nodes: list) -> float:
@@ -61,7 +61,7 @@ def overhead(folder: Path, draws: int) -> None:
             os.environ["FSL_STORE"] = str(folder / f"engine{number}")
             rounds.append((engined(nodes, 1) - one) / len(nodes))
         each = statistics.median(rounds)
-        print(f"overhead a notebook: {each:.2f} s = {each / NODE:.1%} of a notebook of {NODE} s (promised: 5 %)")
+        print(f"overhead a notebook: {each:.2f} s = {each / NODE:.1%} of a notebook of {NODE:.0f} s (promised: 5 %)")
         begin = time.perf_counter()
         assert len(grid.finished(nodes)) == len(nodes)
         print(f"a node already done: {(time.perf_counter() - begin) / len(nodes) * 1000:.1f} ms (promised: 200 ms)")
@@ -123,7 +123,7 @@ def graph(folder: Path, draws: int) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     each = processor / len(nodes)
     print(f"{len(nodes)} dummy nodes: {wall:.1f} s, {1000 * each:.1f} ms of processor a node, {peak:.0f} MB; "
-          f"one scheduler keeps {NODE / each:.0f} workers busy with notebooks of {NODE} s")
+          f"one scheduler keeps {NODE / each:.0f} workers busy with notebooks of {NODE:.0f} s")
 
 
 def shared() -> None:
