@@ -103,7 +103,7 @@ def _head(figure: Figure, table: pd.DataFrame) -> None:
 # -- Metric against ratio -----------------------------------------------------------------------------------
 
 def curve(table: pd.DataFrame, arms: list[str] | None = None, gains: pd.DataFrame | None = None) -> Figure:
-    """Metric against ratio with intervals, `real` as the 0x line with its band.
+    """Metric against ratio with intervals, `real` as the 0x line with its band; hollow where fewer draws have the ratio.
 
     table: of `contrasts.curve`. arms: which to draw, all by default. gains: of `contrasts.gains`; drawn beside it, the
     differences to a control in the same draws, whose intervals leave out what all arms share.
@@ -140,6 +140,8 @@ def panels(table: pd.DataFrame) -> Figure:
                     axis.axhline(value, **_line(name), linewidth=0.9)
                 continue
             axis.plot(part["ratio"], part["mean"], **_line(name), marker=arm_style(name)[1] if name == arm else None, markersize=3, linewidth=1)
+            if name == arm:
+                _of_fewer_draws(axis, part["ratio"], part, table)
             if name == arm and len(part) > 1:
                 axis.fill_between(part["ratio"], part["low"], part["high"], color=arm_style(arm)[0], alpha=0.2, linewidth=0)
             elif name == arm:
@@ -184,6 +186,8 @@ def _ratio_lines(axis, table: pd.DataFrame, column: str) -> None:
         if (part["ratio"] > 0).any():
             x = part["ratio"] * 1.035 ** (i - (len(arms) - 1) / 2)  # aside, so that intervals do not hide each other
             axis.errorbar(x, part[column], errors, **look, label=arm, elinewidth=0.6)
+            if column == "mean":
+                _of_fewer_draws(axis, x, part, table)
             continue
         value = part[column].iloc[0]
         axis.axhline(value, **_line(arm), linewidth=0.9, zorder=1)
@@ -192,6 +196,13 @@ def _ratio_lines(axis, table: pd.DataFrame, column: str) -> None:
             axis.axhspan(value - errors[0, 0], value + errors[1, 0], color="0.93", zorder=0)
     _ratio_axis(axis, table["ratio"])
     axis.set_xlabel("images added per shot")
+
+
+def _of_fewer_draws(axis, x: pd.Series, part: pd.DataFrame, table: pd.DataFrame) -> None:
+    """Hollow marks over the levels that fewer draws went into than into others: draws differ, so these are not to be compared."""
+    fewer = part["n_draws"] < table["n_draws"].max()
+    colour, marker, _ = arm_style(part["arm"].iloc[0])
+    axis.plot(x[fewer], part["mean"][fewer], marker, color=colour, markerfacecolor="white", zorder=3)
 
 
 def _ratio_axis(axis, ratios: pd.Series) -> None:

@@ -69,6 +69,16 @@ def test_the_page_holds_the_figures(study):
     assert plots.forest(contrasts.forest(study)).get_figwidth() <= plots.PAGE
 
 
+def test_a_level_of_fewer_draws_is_hollow(study):
+    table = contrasts.curve(study)
+    short = table.index[table["ratio"] > 0][0]
+    for fewer in (0, 1):
+        table.loc[short, "n_draws"] -= fewer
+        for drawn in (plots.curve(table), plots.panels(table)):
+            hollow = [line.get_xydata() for line in drawn.axes[0].lines if line.get_markerfacecolor() == "white"]
+            assert [len(points) for points in hollow if len(points)] == [1] * fewer
+
+
 # -- Style ------------------------------------------------------------------------------------------------
 
 def test_every_arm_has_its_look_and_none_needs_colour():
