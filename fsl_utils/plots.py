@@ -32,6 +32,10 @@ METRIC_NAMES = {
     "pr_auc": "PR-AUC", "pr_auc_balanced": "PR-AUC, classes balanced", "auroc": "AUROC", "f1": "F1 at .5", "recall": "recall at .5",
     "precision": "precision at .5", "f1_at_threshold": "F1", "recall_at_threshold": "recall", "precision_at_threshold": "precision",
 }
+QUALITY_NAMES = {
+    "kid": "KID to unseen real rare images", "auroc_synthetic": "AUROC, synthetic against real", "copy_rate": "share called copies",
+    "distance_synthetic_synthetic": "mean distance between synthetic images", "distance_synthetic_real": "mean distance, synthetic to real",
+}
 LINES = ["-", "--", "-.", ":"]
 
 
@@ -201,6 +205,8 @@ def _ratio_lines(axis, table: pd.DataFrame, column: str) -> None:
 def _of_fewer_draws(axis, x: pd.Series, part: pd.DataFrame, table: pd.DataFrame) -> None:
     """Hollow marks over the levels that fewer draws went into than into others: draws differ, so these are not to be compared."""
     fewer = part["n_draws"] < table["n_draws"].max()
+    if not fewer.any():
+        return
     colour, marker, _ = arm_style(part["arm"].iloc[0])
     axis.plot(x[fewer], part["mean"][fewer], marker, color=colour, markerfacecolor="white", zorder=3)
 
@@ -338,8 +344,8 @@ def scatter(gains: pd.DataFrame, quality: str) -> Figure:
     axis.axhline(0, color="0.3", linewidth=0.7)
     found = contrasts.correlation(gains, quality)
     bounds = f" [{found['low']:+.2f}, {found['high']:+.2f}]" if np.isfinite(found["low"]) else ""
-    axis.set_title(f"Spearman {found['rho']:+.2f}{bounds}, {found['n_pools']} points, {found['n_draws']} draws", loc="left")
-    axis.set(xlabel=quality, ylabel="gain over the control")
+    axis.set_title(f"Spearman {found['rho']:+.2f}{bounds}, {found['n_draws']} draws", loc="left")
+    axis.set(xlabel=QUALITY_NAMES.get(quality, quality), ylabel="gain over the control")
     _legend(figure, axis)
     _head(figure, gains)
     return figure
