@@ -12,11 +12,11 @@ from . import arms, grid, store
 
 # Measured on two cores (make study): core-seconds and bytes a unit.
 SHIPPED = {
-    "adapter mini": (2 * 184 / 400, 4e6 / 400),        # an optimiser step
-    "pool mini": (2 * 143 / 16_000, 9e3 / 20),         # one solver step of one image, with its features
-    "cells probe": (2 * 54, 1e6),                      # a notebook: nearly all of it is start and features, whatever the arms
-    "cells resnet18": (2 * 95 / 200, 6e4 / 300),       # an optimiser step at 64 x 64 pixels
-    "report mini": (2 * 50, 2e6),                      # a report
+    "adapter mini": (2 * 122 / 400, 18e6 / 400),       # an optimiser step
+    "pool mini": (2 * 54 / 8_000, 27e6 / 8_000),       # one solver step of one image, with its features and verdicts
+    "cells probe": (2 * 30, 1e7),                      # a notebook: nearly all of it is start and features, whatever the arms
+    "cells resnet18": (2 * 126 / 600, 127),            # an optimiser step at 64 x 64 pixels
+    "report mini": (2 * 24, 3e6),                      # a report
 }
 STEP = 64 * 64  # pixels of the image that a ResNet step is counted in
 LATEST = 500  # finished runs looked at

@@ -21,8 +21,8 @@ import dummies  # noqa: E402
 from fsl_utils import ROOT, costs, grid, params, store  # noqa: E402
 
 NODE = costs.SHIPPED["cells probe"][0]  # core-seconds of a probe notebook, against which an overhead is held
-FIT = 0.03  # of one probe (mean of results/pilot/tables/cells.csv), and of all else that a notebook 04 does with some 50 of them:
-FIXED = NODE - 50 * FIT  # start, images, features
+FIT = 0.03  # of one probe (mean of results/quickstart/tables/cells.csv), and of all else that a notebook 04 does:
+FIXED = NODE - 30 * FIT  # start, images, features
 
 
 def alone(nodes: list) -> float:
