@@ -182,7 +182,7 @@ def setting(cells: pd.DataFrame) -> dict:
         if len(values) > 1:
             raise StudyError(
                 f"cells of different {name} ({', '.join(map(str, values[:4]))}) are never averaged: "
-                f"keep one, as in cells[cells['{name}'] == {values[0]!r}], or split them with stats.studies"
+                f"keep one, as in cells[cells['{name}'] == {values[0]!r}], or split them with results.studies"
             )
         found[name] = values[0] if values else ""
     return found
