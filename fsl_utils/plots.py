@@ -154,8 +154,9 @@ def panels(table: pd.DataFrame) -> Figure:
     for axis in axes.flat[len(swept):]:
         axis.set_axis_off()
     _ratio_axis(axes.flat[0], table["ratio"])
-    for axis in axes[-1]:
+    for axis in axes.flat[max(0, len(swept) - columns) : len(swept)]:  # the lowest of each column
         axis.set_xlabel("images added per shot")
+        axis.tick_params(labelbottom=True)
     for axis in axes[:, 0]:
         axis.set_ylabel(METRIC_NAMES[table["metric"].iloc[0]])
     _head(figure, table)
