@@ -47,7 +47,7 @@ def tables(folders: list[Path], out: Path, kept: set[str] = frozenset()) -> pd.D
     Raises StudyError where no run made a cell.
     """
     things = sorted({thing for folder in folders for thing in store.manifest(folder)["things"]})
-    of = {stage: [t.split("/")[1] for t in things if t.startswith(f"{stage}/")] for stage in grid.PUBLISHED}
+    of = {stage: [t.split("/")[1] for t in things if t.startswith(f"{stage}/")] for stage in ("cell", "report")}
     before = None
     kept = kept - {*of["cell"], *of["report"]}
     if kept:

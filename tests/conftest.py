@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import simulate
 
 from fsl_utils import domains, mini, partitions, sheets
 
@@ -47,3 +48,15 @@ def data():
     if not all((root / name).is_dir() for name in ("magnetic_tile", "chestxray14")):
         pytest.skip(f"NO REAL DATA: {root} lacks magnetic_tile/ or chestxray14/; set FSL_DATA_DIR or run python -m fsl_utils fetch")
     return root
+
+
+@pytest.fixture(scope="session")
+def few():
+    """A simulated study of ten draws with two seeds each: (cells, scores). To be copied, not changed."""
+    return simulate.study(arms=simulate.FEW, draws=10, seeds=2)
+
+
+@pytest.fixture(scope="session")
+def whole():
+    """A simulated study of ten draws with most arms: (cells, scores)."""
+    return simulate.study(arms=simulate.SOME, draws=10)

@@ -25,6 +25,7 @@ ARMS = {
 }
 SOME = {key: gain for key, gain in ARMS.items() if key[0] in ("real", "augment", "lora") or key in
         (("duplicate", 1.0), ("duplicate", 4.0), ("real_more", 1.0), ("real_more", 2.0), ("base_synth", 4.0), ("lora_filtered", 4.0))}
+FEW = {("real", 0.0): 0.0, ("duplicate", 4.0): 0.0, ("lora_filtered", 4.0): 0.0, ("lora_filtered", 10.0): 0.0}
 POOLED = ("base_synth", "lora", "lora_filtered", "lora_augment", "synth_only", "synth_both", "lora_crt")
 
 

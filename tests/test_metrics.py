@@ -84,3 +84,41 @@ def test_bad_input_is_refused_in_one_line(labels, scores, word):
 def test_a_threshold_must_be_a_number(threshold):
     with pytest.raises(StudyError, match="threshold"):
         metrics.score([0, 1], [0.1, 0.2], threshold)
+
+
+# -- Weighted by group, as resampling needs them ------------------------------------------------------------
+
+images = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6), st.integers(0, 4)), max_size=40)
+
+
+@settings(deadline=None, max_examples=40)
+@given(images, st.integers(0, 2**32 - 1))
+def test_weighted_metrics_agree_with_scikit_learn(rows, seed):
+    rows = np.array([(1, 5, 0), (0, 3, 1), *rows])  # coarse scores, so that there are ties
+    labels, scores, groups = rows[:, 0], rows[:, 1] / 6, rows[:, 2]
+    weights = np.random.default_rng(seed).integers(0, 4, size=(5, 6)) / 2.0  # with zeros, as a bootstrap gives
+    weights[:2] += 0.5  # each class keeps some weight
+    got = {m: metrics.weighted(m, labels, scores, groups, weights, 0.5) for m in metrics.METRICS}
+    for b in range(6):
+        w = weights[groups, b]
+        balanced = w * np.where(labels == 1, 1, w[labels == 1].sum() / w[labels == 0].sum())
+        expected = {
+            "pr_auc": average_precision_score(labels, scores, sample_weight=w),
+            "pr_auc_balanced": average_precision_score(labels, scores, sample_weight=balanced),
+            "auroc": roc_auc_score(labels, scores, sample_weight=w),
+        }
+        for name, function in (("f1", f1_score), ("recall", recall_score), ("precision", precision_score)):
+            expected[name] = expected[f"{name}_at_threshold"] = function(labels, scores >= 0.5, sample_weight=w, zero_division=0)
+        for name, value in expected.items():
+            assert got[name][b] == pytest.approx(value, abs=1e-9), name
+
+
+def test_a_group_weight_of_two_is_the_group_twice():
+    rng = np.random.default_rng(0)
+    labels, scores, groups = rng.integers(0, 2, 60), rng.random(60), rng.integers(0, 5, 60)
+    weights = np.ones((5, 1))
+    weights[3] = 2
+    twice = np.concatenate([np.arange(60), np.flatnonzero(groups == 3)])
+    for metric in metrics.METRICS:
+        got = metrics.weighted(metric, labels, scores, groups, weights, 0.3)
+        assert got == pytest.approx(metrics.weighted(metric, labels[twice], scores[twice], groups[twice], np.ones((5, 1)), 0.3))

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import simulate
 
-from fsl_utils import StudyError, arms, browse, contrasts, plots, stats
+from fsl_utils import StudyError, arms, browse, contrasts, markup, plots, stats
 
 matplotlib.use("Agg")
 
@@ -129,7 +129,7 @@ def test_few_draws_and_validation_stand_on_every_figure_and_table(three):
         plots.paired_slopes(contrasts.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))),
         plots.pr_curves(contrasts.pr_curves(cells, scores, [("real", 0.0)], replicates=20), 0.3),
     ]
-    heads = [figure.get_suptitle() for figure in made] + list(plots.table(contrasts.summary(cells, scores)))
+    heads = [figure.get_suptitle() for figure in made] + list(markup.render(contrasts.summary(cells, scores)))
     for head in heads:
         assert "ILLUSTRATION: 3 DRAWS" in head.replace("\n", " ") and "PRELIMINARY" in head
     for figure in made:  # and not beyond its edge
@@ -168,29 +168,6 @@ def test_sheet_shows_every_pixel_as_it_is():
 def test_a_sheet_of_something_else_is_refused(rows, word):
     with pytest.raises(StudyError, match=word):
         plots.sheet(rows)
-
-
-# -- Tables ----------------------------------------------------------------------------------------------------
-
-def test_table_holds_the_numbers_intervals_and_marks(tables, tmp_path):
-    summary = contrasts.summary(*tables)
-    markdown, latex = (file.read_text() for file in plots.save_table(tmp_path / "table", summary)[:2])
-    row = summary[(summary["arm"] == "lora_filtered") & (summary["quantity"] == "vs duplicate")].iloc[0]
-    line = next(line for line in markdown.splitlines() if line.startswith("| lora_filtered 4x"))
-    stars = r"\*" * sum(row["p_holm"] < level for level in (0.05, 0.01, 0.001))
-    number = f"{row['value']:+.3f}{stars} [{row['low']:+.3f}, {row['high']:+.3f}]".replace("0.", ".")
-    assert number in line
-    assert line.count("|") == markdown.splitlines()[0].count("|")
-    body = latex[latex.index(r"\midrule"): latex.index(r"\bottomrule")]
-    assert r"lora\_filtered 4x" in body and not re.search(r"(?<!\\)_", body)
-    assert body.count(r"\\") == summary[["arm", "ratio"]].drop_duplicates().shape[0]
-    assert latex.count("{") == latex.count("}")
-
-
-def test_table_marks_an_arm_that_beats_each_control_and_only_that():
-    arms_ = {("real", 0.0): 0.0, ("duplicate", 4.0): 0.0, ("lora", 4.0): 0.1, ("lora_filtered", 4.0): 3.0}
-    markdown, latex = plots.table(contrasts.summary(*simulate.study(arms=arms_, draws=10)))
-    assert "lora_filtered 4x †" in markdown and "lora 4x †" not in markdown and r"$^\dagger$" in latex
 
 
 def test_explorer_follows_its_knobs(tables, monkeypatch):

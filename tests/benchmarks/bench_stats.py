@@ -15,7 +15,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import simulate  # noqa: E402
 
-from fsl_utils import contrasts, plots, results, stats  # noqa: E402
+from fsl_utils import contrasts, markup, plots, results, stats  # noqa: E402
 
 matplotlib.use("Agg")
 spent = {}
@@ -63,7 +63,7 @@ def main(folder: Path) -> None:
         with timed("regret"):
             contrasts.regret(part, scores, "lora_filtered")
         with timed("table"):
-            plots.save_table(folder / "table", contrasts.summary(part, scores))
+            markup.save(folder / "table", contrasts.summary(part, scores))
     print(f"in all {sum(spent.values()):.0f} s wall")
 
 
