@@ -130,7 +130,7 @@ def shared() -> None:
     """Every cell by itself, with its own adapter, its own pool of the size that its ratio asks, its report and its features,
     against the grid. Nothing is run: both are sums of the stage costs that `make study` measured."""
     table = costs.SHIPPED
-    for name in ("quickstart", "cpu"):
+    for name in ("quickstart", "study"):
         nodes = grid.nodes(grid.read(ROOT / "notebooks" / "grids" / f"{name}.yaml")[1])
         together, apart, count = sum(costs.of(node, table)[0] for node in nodes), 0.0, 0
         for node in (node for node in nodes if node.stage == "cells"):
