@@ -64,16 +64,19 @@ def curve(study: Resampled) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def contrast(study: Resampled, arm: tuple[str, float], control: tuple[str, float]) -> dict:
-    """One paired contrast: arm minus control over the draws that have both. `p` is NaN below MIN_DRAWS draws."""
-    draws, columns = _row(study, arm, control)
-    difference = (study.points.loc[arm] - study.points.loc[control]).iloc[draws]
-    low, high = _interval(study, study.replicates[arm][draws] - study.replicates[control][draws])
+def combination(study: Resampled, weights: dict[tuple[str, float], float]) -> dict:
+    """A weighted sum of (arm, ratio) over the draws that have all of them: difference, low, high, p (NaN below MIN_DRAWS draws)."""
+    draws, columns = _row(study, *weights)
+    difference = sum(weight * study.points.loc[key] for key, weight in weights.items()).iloc[draws]
+    low, high = _interval(study, sum(weight * study.replicates[key][draws] for key, weight in weights.items()))
     p = sign_flip(difference) if len(draws) >= MIN_DRAWS else math.nan
-    return {
-        "arm": arm[0], "ratio": arm[1], "control": control[0], "control_ratio": control[1],
-        "difference": difference.mean(), "low": low, "high": high, "p": p, **columns,
-    }
+    return {"difference": difference.mean(), "low": low, "high": high, "p": p, **columns}
+
+
+def contrast(study: Resampled, arm: tuple[str, float], control: tuple[str, float]) -> dict:
+    """One paired contrast: arm minus control over the draws that have both."""
+    found = combination(study, {arm: 1, control: -1} if arm != control else {arm: 0})
+    return {"arm": arm[0], "ratio": arm[1], "control": control[0], "control_ratio": control[1], **found}
 
 
 def _family(rows: list[dict]) -> pd.DataFrame:
