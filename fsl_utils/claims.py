@@ -1,4 +1,4 @@
-"""What arXiv 2605.11898 claims of its synthetic images, beside what was measured here."""
+"""What arXiv 2605.11898 claims of its synthetic images, and what must hold for them to be the reason, beside what was measured here."""
 
 import pandas as pd
 
@@ -16,6 +16,7 @@ CLAIMS = [
     ("PR-AUC rises", "pr_auc", MORE),
     ("moderate is best: 4x over .5x, F1 at .5", "f1", {LORA: 1, ("lora", 0.5): -1}),
     ("moderate is best: 4x over 20x, F1 at .5", "f1", {LORA: 1, ("lora", 20.0): -1}),
+    ("the adapter is the reason: 4x over as many images of the backbone alone, PR-AUC", "pr_auc", {LORA: 1, ("base_synth", 4.0): -1}),
     ("returns diminish: 0 to 4x adds more than 4x to 20x, F1 at .5", "f1", {LORA: 2, REAL: -1, ("lora", 20.0): -1}),
 ]
 

@@ -1,6 +1,7 @@
 """From finished runs to tables and figures: what a reader of results/ gets."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,21 +64,21 @@ def tables(folders: list[Path], out: Path, kept: set[str] = frozenset()) -> pd.D
     if reports:
         frame = pd.DataFrame(reports).sort_values(["domain", "rare_class", "draw", "pool"])
         store.write_whole(out / "tables" / "pools.csv", lambda partial: frame.to_csv(partial, index=False, lineterminator="\n"))
-    for thing in sorted({thing for folder in first_draws(folders) for thing in store.manifest(folder)["things"] if thing.startswith("figure/")}):
-        folder = store.root() / thing
-        for name in store.manifest(folder)["files"]:
-            store.write_whole(out / "figures" / name, lambda partial: shutil.copyfile(folder / name, partial))
+    made = {name: store.root() / thing / name for thing in things if thing.startswith("figure/") for name in store.manifest(store.root() / thing)["files"]}
+    there = [path.name for path in (out / "figures").glob("*")]
+    for name in sorted(first_draws([*made, *there]) & made.keys()):
+        store.write_whole(out / "figures" / name, lambda partial: shutil.copyfile(made[name], partial))
     return table
 
 
-def first_draws(folders: list[Path]) -> list[Path]:
-    """Of runs that differ in their draw alone, the one of the least draw: what is shown of each pool would else be megabytes a draw."""
-    first = {}
-    for folder in folders:
-        asked = store.manifest(folder)["params"]
-        run = store.canonical({"notebook": asked["notebook"], **asked["parameters"], "draw": None})
-        first[run] = min(first.get(run, (asked["parameters"]["draw"], folder)), (asked["parameters"]["draw"], folder))
-    return [folder for _, folder in first.values()]
+def first_draws(names: list[str]) -> set[str]:
+    """Of file names that differ in their draw alone, the one of the least draw: what is shown of each pool would else be megabytes a draw."""
+    least = {}
+    for name in names:
+        number = int((re.search(r"_draw(\d+)_", name) or [0, 0])[1])
+        every = re.sub(r"_draw\d+_", "_", name)
+        least[every] = min(least.get(every, (number, name)), (number, name))
+    return {name for _, name in least.values()}
 
 
 def figures(out: Path) -> None:

@@ -151,12 +151,9 @@ def test_what_stands_in_the_tables_is_kept_and_not_made_again(file, tmp_path, ca
     assert (out / "tables" / "scores.parquet").read_bytes() == before[1]
 
 
-def test_figures_are_shown_of_the_first_draw_alone(own_store):
-    def ran(**parameters):
-        return store.make("run", {"notebook": "03_generation", "parameters": parameters}, lambda folder: None)
-
-    folders = [ran(draw=draw, mode=mode) for mode in ("noise", "inpaint") for draw in (3, 2, 10)]
-    assert publish.first_draws(folders) == [folders[1], folders[4]]
+def test_pools_are_shown_for_the_least_draw_of_each():
+    names = [f"kid_elpv_draw{draw}_seed0_mini_{mode}.png" for mode in ("noise", "inpaint") for draw in (3, 2, 10)]
+    assert publish.first_draws([*names, "curve_elpv.png"]) == {names[1], names[4], "curve_elpv.png"}
 
 
 def test_every_notebook_parameter_is_in_the_table():
