@@ -33,7 +33,7 @@ def rows(domain: str, draws: list[int], steps: list[int], sizes: list[int], devi
 
 
 def figure(table: pd.DataFrame) -> plt.Figure:
-    """PR-AUC over steps, a panel a domain: thin a draw, thick the mean; a colour an image size. A size of one step count is a point."""
+    """PR-AUC over steps, a panel a domain: thin a draw, thick the mean; a colour an image size; dotted the prevalence."""
     names = list(dict.fromkeys(table["domain"]))
     fig, axes = plt.subplots(1, len(names), figsize=(plots.PAGE * len(names) / 3, 2.2), squeeze=False)
     colours = dict(zip(sorted(table["image_size"].unique()), plots.PALETTE))
@@ -41,12 +41,13 @@ def figure(table: pd.DataFrame) -> plt.Figure:
         for size, part in table[table["domain"] == name].groupby("image_size"):
             by_draw, colour = part.pivot_table(index="steps", columns="draw", values="pr_auc"), colours[size]
             axis.plot(by_draw.index, by_draw, color=colour, linewidth=0.5, alpha=0.6, marker=".", markersize=2)
-            axis.plot(by_draw.index, by_draw.mean(axis=1), color=colour, marker="o", label=f"{size} px, mean of {by_draw.shape[1]} draws")
+            axis.plot(by_draw.index, by_draw.mean(axis=1), color=colour, marker="o", label=f"{size} px, mean over draws")
         axis.axhline(table.loc[table["domain"] == name, "prevalence"].mean(), color=plots.GREY, linestyle=":", linewidth=0.8)
         axis.set(title=name, xlabel="training steps of 64 images", xscale="log", xticks=sorted(table["steps"].unique()))
         axis.xaxis.set_major_formatter("{x:.0f}")
         axis.minorticks_off()
-        axis.legend()
+    handles = {label: line for axis in axes[0] for line, label in zip(*axis.get_legend_handles_labels())}
+    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
     axes[0, 0].set_ylabel("PR-AUC on validation")
     return fig
 
