@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from . import StudyError, contrasts, domains, store
+from . import StudyError, contrasts, domains, stats, store
 
 COLUMN, PAGE = 3.35, 6.9  # widths of a figure in a two-column paper, inches
 # Okabe and Ito, Color Universal Design (2008), without its yellow: told apart by the colour-blind.
@@ -248,6 +248,47 @@ def forest(table: pd.DataFrame) -> Figure:
         axis.set_axis_off()
     figure.supxlabel(f"difference in {METRIC_NAMES[table['metric'].iloc[0]]} (right: the arm is better; filled: Holm's p < .05)", fontsize=7.5)
     _head(figure, table)
+    return figure
+
+
+def overview(table: pd.DataFrame) -> Figure:
+    """Every arm against one control, a panel a task, a colour and row a classifier; filled where Holm's p is below .05.
+
+    table: of `contrasts.against`, concatenated over studies. Free arms stand below, synthetic ones above them, more real images on top.
+    """
+    tasks = list(dict.fromkeys(zip(table["domain"], table["rare_class"])))
+    classifiers = sorted(table["classifier"].unique())
+    known = [*stats.CONTROLS, *(arm for arm in ARM_STYLE if arm not in stats.CONTROLS)]
+    arms = sorted(table["arm"].unique(), key=lambda arm: (arm == "real_more", known.index(arm) if arm in known else len(known)))
+    looks = dict(zip(classifiers, ((BLUE, "o"), (RED, "D"))))
+    columns = min(3, len(tasks))
+    rows = -(-len(tasks) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(PAGE if columns > 1 else COLUMN * 1.4, rows * (0.2 * len(arms) + 0.6) + 0.5), sharey=True, squeeze=False)
+    for axis, (domain, rare_class) in zip(axes.flat, tasks):
+        part = table[(table["domain"] == domain) & (table["rare_class"] == rare_class)]
+        for row in part.itertuples():
+            (colour, marker), shift = looks[row.classifier], 0.17 * (len(classifiers) - 1 - 2 * classifiers.index(row.classifier))
+            y = arms.index(row.arm) + shift
+            axis.plot([row.low, row.high], [y, y], color=colour, linewidth=1)
+            axis.plot(row.difference, y, marker, color=colour, markerfacecolor=colour if row.p_holm < 0.05 else "white", markersize=4)
+        axis.axvline(0, color="0.3", linewidth=0.7)
+        counts = ", ".join(f"{name} {n} draws" for name, n in part.groupby("classifier")["n_draws"].max().items())
+        axis.set_title(f"{domain}: {rare_class}\n{counts}", loc="left")
+        axis.set_yticks(range(len(arms)), [_with_ratio(arm, table) for arm in arms])
+        axis.set_ylim(-0.6, len(arms) - 0.4)
+        axis.grid(axis="y", color="0.93", linewidth=0.6)
+        axis.set_axisbelow(True)
+    for axis in axes.flat[len(tasks):]:
+        axis.set_axis_off()
+    first = table.iloc[0]
+    control = f"{first['control']} {first['control_ratio']:g}x" if first["control_ratio"] else first["control"]
+    figure.supxlabel(f"difference in {METRIC_NAMES[first['metric']]} to {control} (right: the arm is better; filled: Holm's p < .05)", fontsize=7.5)
+    handles = [axes[0, 0].plot([], [], marker, color=colour, label=name)[0] for name, (colour, marker) in looks.items()]
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
+    cautions = sorted({words.upper() for text in table["caution"] for words in text.split("; ") if words.startswith(("preliminary", "split"))})
+    if table["n_draws"].min() < stats.MIN_DRAWS:
+        cautions.insert(0, f"ILLUSTRATION WHERE FEWER THAN {stats.MIN_DRAWS} DRAWS")
+    figure.suptitle(" | ".join([f"{first['n_real']} shots, {first['image_size']} px, on {first['evaluated_on']}", *cautions]), x=0.01, ha="left", color="0.25")
     return figure
 
 

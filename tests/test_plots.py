@@ -112,6 +112,19 @@ def test_forest_fills_what_is_significant_and_nothing_else(study):
             assert (points[round(row.difference, 9)].get_markerfacecolor() != "white") == (row.p_holm < 0.05)
 
 
+def test_overview_has_a_panel_a_task_a_colour_a_classifier_and_every_contrast(study, three):
+    other = stats.resample(*simulate.study("tiles", arms={("real", 0.0): 0.0, ("duplicate", 4.0): 0.1, ("lora", 4.0): 0.4}, draws=3, classifier="resnet18"))
+    table = pd.concat([contrasts.against(one, "duplicate") for one in (study, other)])
+    figure = plots.overview(table)
+    assert [axis.get_title(loc="left").split(":")[0] for axis in figure.axes] == ["elpv", "tiles"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["probe", "resnet18"]
+    for axis, (_, part) in zip(figure.axes, table.groupby("domain")):
+        points = {round(float(line.get_xdata()[0]), 9): line.get_markerfacecolor() != "white" for line in axis.get_lines() if line.get_marker() not in ("None", None, "") and len(line.get_xdata())}
+        assert points == {round(row.difference, 9): row.p_holm < 0.05 for row in part.itertuples()}
+    assert "FEWER THAN 10 DRAWS" in figure.get_suptitle()
+    assert "PRELIMINARY" in plots.overview(contrasts.against(stats.resample(*three), "duplicate")).get_suptitle()
+
+
 def test_slopes_draw_one_line_a_draw_and_count_those_that_rise(study):
     table = contrasts.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))
     axis = plots.paired_slopes(table).axes[0]
