@@ -153,7 +153,7 @@ def panels(table: pd.DataFrame) -> Figure:
         axis.set_title(arm, loc="left")
     for axis in axes.flat[len(swept):]:
         axis.set_axis_off()
-    _ratio_axis(axes.flat[0], table["ratio"])
+    ratio_axis(axes.flat[0], table["ratio"])
     for axis in axes.flat[max(0, len(swept) - columns) : len(swept)]:  # the lowest of each column
         axis.set_xlabel("images added per shot")
         axis.tick_params(labelbottom=True)
@@ -199,7 +199,7 @@ def _ratio_lines(axis, table: pd.DataFrame, column: str) -> None:
         axis.errorbar([0], [value], errors, **look, label=arm, elinewidth=0.6)
         if arm == "real" and column == "mean":
             axis.axhspan(value - errors[0, 0], value + errors[1, 0], color="0.93", zorder=0)
-    _ratio_axis(axis, table["ratio"])
+    ratio_axis(axis, table["ratio"])
     axis.set_xlabel("images added per shot")
 
 
@@ -212,7 +212,8 @@ def _of_fewer_draws(axis, x: pd.Series, part: pd.DataFrame, table: pd.DataFrame)
     axis.plot(x[fewer], part["mean"][fewer], marker, color=colour, markerfacecolor="white", zorder=3)
 
 
-def _ratio_axis(axis, ratios: pd.Series) -> None:
+def ratio_axis(axis, ratios: pd.Series) -> None:
+    """Ratios on a logarithmic axis that begins at 0x, with a tick each."""
     ticks = sorted(set(ratios) | {0})
     axis.set_xscale("symlog", linthresh=min([r for r in ticks if r > 0], default=1), linscale=0.5)
     axis.set_xticks(ticks, [f"{r:g}" for r in ticks])
@@ -338,7 +339,7 @@ def exchange_rate(table: pd.DataFrame) -> Figure:
     axis.axhline(0, color="0.3", linewidth=0.7)
     axis.axhline(most, color="0.6", linewidth=0.7, linestyle=":")
     axis.annotate("most real images tried", (0.01, most), (0, 2), xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=6, color="0.4")
-    _ratio_axis(axis, table["ratio"])
+    ratio_axis(axis, table["ratio"])
     axis.set_ylim(-0.04 * most, most * 1.14)
     axis.set(xlabel="images added per shot", ylabel="worth in further real images")
     _legend(figure, axis)
