@@ -63,10 +63,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto")
     given = parser.parse_args(arguments)
     path = given.out / "curve"
+    table = pd.read_csv(path.with_suffix(".csv")) if path.with_suffix(".csv").is_file() else pd.DataFrame()
     for row in rows(given.domain, given.draws, given.steps, given.sizes, params.device(given.device)):
         print(f"{row['domain']} draw {row['draw']}, {row['image_size']} px, {row['steps']} steps: PR-AUC {row['pr_auc']:.3f}", flush=True)
-        before = [pd.read_csv(path.with_suffix(".csv"))] if path.with_suffix(".csv").is_file() else []
-        table = pd.concat([*before, pd.DataFrame([row])]).drop_duplicates("cells", keep="last").sort_values(["domain", "image_size", "draw", "steps"])
+        table = pd.concat([table, pd.DataFrame([row])]).drop_duplicates("cells", keep="last").sort_values(["domain", "image_size", "draw", "steps"])
         plots.save_rows(path, table)
     plots.style()
     plots.save(figure(table), path, table)

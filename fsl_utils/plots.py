@@ -234,16 +234,11 @@ def forest(table: pd.DataFrame) -> Figure:
     for axis, control in zip(axes.flat, controls):
         part = table[table["control"] == control]
         for row in part.itertuples():
-            y, (colour, marker, _) = arms.index(row.arm), arm_style(row.arm)
-            axis.plot([row.low, row.high], [y, y], color=colour, linewidth=1)
-            axis.plot(row.difference, y, marker, color=colour, markerfacecolor=colour if row.p_holm < 0.05 else "white", markersize=4.5)
-        axis.axvline(0, color="0.3", linewidth=0.7)
+            colour, marker, _ = arm_style(row.arm)
+            _difference(axis, row, arms.index(row.arm), colour, marker, 4.5)
         ratio = part["control_ratio"].iloc[0]
         axis.set_title(f"minus {control}" + (f" {ratio:g}x" if ratio else ""), loc="left")
-        axis.set_yticks(range(len(arms)), [_with_ratio(arm, table) for arm in arms])
-        axis.set_ylim(-0.6, len(arms) - 0.4)
-        axis.grid(axis="y", color="0.93", linewidth=0.6)
-        axis.set_axisbelow(True)
+        _arms_axis(axis, arms, table)
         axis.tick_params(labelbottom=True, length=2)
     for axis in axes.flat[len(controls):]:
         axis.set_axis_off()
@@ -269,16 +264,10 @@ def overview(table: pd.DataFrame) -> Figure:
         part = table[(table["domain"] == domain) & (table["rare_class"] == rare_class)]
         for row in part.itertuples():
             (colour, marker), shift = looks[row.classifier], 0.17 * (len(classifiers) - 1 - 2 * classifiers.index(row.classifier))
-            y = arms.index(row.arm) + shift
-            axis.plot([row.low, row.high], [y, y], color=colour, linewidth=1)
-            axis.plot(row.difference, y, marker, color=colour, markerfacecolor=colour if row.p_holm < 0.05 else "white", markersize=4)
-        axis.axvline(0, color="0.3", linewidth=0.7)
+            _difference(axis, row, arms.index(row.arm) + shift, colour, marker, 4)
         counts = ", ".join(f"{name} {n} draws" for name, n in part.groupby("classifier")["n_draws"].max().items())
         axis.set_title(f"{domain}: {rare_class}\n{counts}", loc="left")
-        axis.set_yticks(range(len(arms)), [_with_ratio(arm, table) for arm in arms])
-        axis.set_ylim(-0.6, len(arms) - 0.4)
-        axis.grid(axis="y", color="0.93", linewidth=0.6)
-        axis.set_axisbelow(True)
+        _arms_axis(axis, arms, table)
     for axis in axes.flat[len(tasks):]:
         axis.set_axis_off()
     first = table.iloc[0]
@@ -291,6 +280,21 @@ def overview(table: pd.DataFrame) -> Figure:
         cautions.insert(0, f"ILLUSTRATION WHERE FEWER THAN {stats.MIN_DRAWS} DRAWS")
     figure.suptitle(" | ".join([f"{first['n_real']} shots, {first['image_size']} px, on {first['evaluated_on']}", *cautions]), x=0.01, ha="left", color="0.25")
     return figure
+
+
+def _difference(axis, row, y: float, colour: str, marker: str, size: float) -> None:
+    """A contrast's interval and mean at height y; filled where Holm's p is below .05."""
+    axis.plot([row.low, row.high], [y, y], color=colour, linewidth=1)
+    axis.plot(row.difference, y, marker, color=colour, markerfacecolor=colour if row.p_holm < 0.05 else "white", markersize=size)
+
+
+def _arms_axis(axis, arms: list[str], table: pd.DataFrame) -> None:
+    """A line for no difference, and an arm a row."""
+    axis.axvline(0, color="0.3", linewidth=0.7)
+    axis.set_yticks(range(len(arms)), [_with_ratio(arm, table) for arm in arms])
+    axis.set_ylim(-0.6, len(arms) - 0.4)
+    axis.grid(axis="y", color="0.93", linewidth=0.6)
+    axis.set_axisbelow(True)
 
 
 def _with_ratio(arm: str, table: pd.DataFrame) -> str:
