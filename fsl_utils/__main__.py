@@ -1,4 +1,4 @@
-"""python -m fsl_utils domains | fetch | pretrain | tune | grid | status"""
+"""python -m fsl_utils domains | fetch | pretrain | tune | grid | status | remake"""
 
 import argparse
 import sys
@@ -40,6 +40,11 @@ def main(argv: list[str] | None = None) -> int:
     grid.add_argument("--timeout", type=float, default=6, help="hours that one cell of a notebook may take (default: 6)")
     status = commands.add_parser("status", help="how far a grid is, whoever runs it")
     status.add_argument("file", type=Path)
+    remake = commands.add_parser("remake", help="make one published cell again and compare; with an empty FSL_STORE from nothing")
+    remake.add_argument("file", type=Path, help="the grid file that it is from")
+    remake.add_argument("cell", help="the first digits of its key (column 'cell' of cells.csv, 'cells' of a figure's CSV)")
+    remake.add_argument("--tables", type=Path, default=None, help="folder with cells.csv and scores.parquet (default: results/<name>/tables)")
+    remake.add_argument("--threads", type=_count, default=None, help="threads (default: all cores); as many as were published with give the same bits on a like machine")
     arguments = parser.parse_args(argv)
     try:
         COMMANDS[arguments.command](arguments)
@@ -132,7 +137,9 @@ def _grid(arguments) -> None:
         from . import publish
 
         nodes, kept = publish.missing(nodes, out)
-        print(f"{len(kept)} cells and reports stand in {out / 'tables'} already")
+        strangers = len(publish.standing(out) - kept)
+        print(f"{len(kept)} cells and reports stand in {out / 'tables'} already"
+              + f"; {strangers} others there are of no run of this file and leave the tables" * (strangers > 0))
     before = ended = grid.finished(nodes)
     workers = arguments.workers or workers
     threads = arguments.threads or (1 if arguments.scheduler else max(1, engine.CPU_COUNT // workers))
@@ -180,6 +187,27 @@ def _status(arguments) -> None:
             print(f"{node.title}: {error}")
 
 
+def _remake(arguments) -> None:
+    from . import engine, grid, progress, remake, store
+
+    begin = time.perf_counter()
+    name, runs = grid.read(arguments.file)
+    cell, scores = remake.published(arguments.tables or ROOT / "results" / name / "tables", arguments.cell)
+    nodes = [node for node in grid.nodes([remake.run_of(runs, cell["cell"])]) if node.stage != "report"]
+    made = store.root() / "cell" / cell["cell"]
+    kept = made.exists()
+    print(f"{nodes[-1].title}: {cell['arm']} at {cell['ratio']:g}x, scored on {cell['evaluated_on']}")
+    with engine.cluster(1) as client:
+        ended = progress.show(nodes, engine.run(nodes, client, threads=arguments.threads or engine.CPU_COUNT))
+    for node in nodes:
+        if error := progress.failure(node, ended):
+            raise error
+    again = remake.compared(scores, made)
+    print(f"PR-AUC published {cell['pr_auc']:.6f}, here {again['pr_auc']:.6f}: {again['pr_auc'] - cell['pr_auc']:+.6f}; "
+          f"scores of {len(scores)} images differ by at most {again['score']:.1e}")
+    print("the cell was in the store already: an empty FSL_STORE makes it from nothing" if kept else f"made in {progress.duration(time.perf_counter() - begin)}")
+
+
 def _summary(cells, out: Path, cost, drawing: float, total: float) -> None:
     """The ratio table, the figures, and where the time went."""
     import pandas as pd
@@ -211,7 +239,7 @@ def _summary(cells, out: Path, cost, drawing: float, total: float) -> None:
         print(f"peak memory of a notebook: {cost['peak_memory'].max() / 2**30:.1f} GiB")
 
 
-COMMANDS = {"domains": _domains, "fetch": _fetch, "pretrain": _pretrain, "tune": _tune, "grid": _grid, "status": _status}
+COMMANDS = {"domains": _domains, "fetch": _fetch, "pretrain": _pretrain, "tune": _tune, "grid": _grid, "status": _status, "remake": _remake}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -25,12 +25,18 @@ def keys(node: grid.Node) -> list[str]:
     return [store.key("report", diversity.request(task, draw, pools["rare"], v.n_images, v.image_size, base=pools["base"], screen=cells.screen(task, draw, v)))]
 
 
-def missing(nodes: list[grid.Node], out: Path) -> tuple[list[grid.Node], set[str]]:
-    """Those runs whose cells or report do not stand in out/tables yet, with what they need, and the keys of what does stand there."""
+def standing(out: Path) -> set[str]:
+    """Keys of the cells and reports in out/tables."""
     have = set()
     for name, column in (("cells.csv", "cell"), ("pools.csv", "report")):
         if (out / "tables" / name).is_file():
             have |= set(pd.read_csv(out / "tables" / name)[column])
+    return have
+
+
+def missing(nodes: list[grid.Node], out: Path) -> tuple[list[grid.Node], set[str]]:
+    """Those runs whose cells or report do not stand in out/tables yet, with what they need, and the keys of what these runs make and does stand there."""
+    have = standing(out)
     made = {node: keys(node) for node in nodes}
     needed, left = set(), [node for node in nodes if made[node] and not have.issuperset(made[node])]
     while left:

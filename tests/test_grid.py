@@ -99,7 +99,7 @@ def test_a_missing_grid_file(capsys):
     assert "nowhere.yaml: no such grid file" in capsys.readouterr().err
 
 
-def test_the_chain_on_real_cells(file, tmp_path, capsys):
+def test_the_chain_on_real_cells(file, tmp_path, capsys, monkeypatch):
     """Notebooks 02-06 through papermill: everything once, then nothing; a damaged result is made again, to the same bytes."""
     path, out = file(SMALL), tmp_path / "out"
     assert main(["grid", str(path), "--out", str(out)]) == 0
@@ -128,6 +128,21 @@ def test_the_chain_on_real_cells(file, tmp_path, capsys):
     after = pd.read_csv(out / "tables" / "cells.csv")
     pd.testing.assert_frame_equal(after.drop(columns="train_seconds"), cells.drop(columns="train_seconds"))
 
+    remake = ["remake", str(path), lora[:12], "--tables", str(out / "tables")]
+    assert main(remake) == 0
+    assert "was in the store already" in capsys.readouterr().out
+    monkeypatch.setenv("FSL_STORE", str(tmp_path / "store"))
+    assert main(remake) == 0
+    said = capsys.readouterr().out
+    assert "lora at 1x" in said and "all          3 of 3 done" in said and "differ by at most" in said and "made in" in said
+    assert float(said.split("at most ")[1].split()[0]) < 1e-3 and len(list((tmp_path / "store" / "cell").iterdir())) == 1
+    for start, words in (("x", "0 cells begin with 'x'"), ("", f"{len(cells)} cells begin with ''")):
+        assert main([*remake[:2], start, *remake[3:]]) == 1
+        assert words in capsys.readouterr().err
+    other = file({**SMALL, "defaults": SMALL["defaults"] | {"adapter_steps": 3}})
+    assert main(["remake", str(other), *remake[2:]]) == 1
+    assert f"makes cell {lora[:12]}" in capsys.readouterr().err
+
 
 def test_what_stands_in_the_tables_is_kept_and_not_made_again(file, tmp_path, capsys, monkeypatch):
     """As after a move to another machine: the tables are there, the store is empty."""
@@ -149,6 +164,10 @@ def test_what_stands_in_the_tables_is_kept_and_not_made_again(file, tmp_path, ca
     assert "3 cells and reports stand in" in said and "1 notebooks run, 0 were done" in said
     pd.testing.assert_frame_equal(pd.read_csv(out / "tables" / "cells.csv").drop(columns="train_seconds"), cells.drop(columns="train_seconds"))
     assert (out / "tables" / "scores.parquet").read_bytes() == before[1]
+
+    part = file({**SMALL, "sweep": SMALL["sweep"][1:]})
+    assert main(["grid", str(part), "--out", str(out), "--add", "--dry-run"]) == 0
+    assert "1 cells and reports stand in" in (said := capsys.readouterr().out) and "; 3 others there are of no run of this file" in said
 
 
 def test_pools_are_shown_for_the_least_draw_of_each():
