@@ -193,7 +193,7 @@ def _remake(arguments) -> None:
     begin = time.perf_counter()
     name, runs = grid.read(arguments.file)
     cell, scores = remake.published(arguments.tables or ROOT / "results" / name / "tables", arguments.cell)
-    nodes = [node for node in grid.nodes([remake.run_of(runs, cell["cell"])]) if node.stage != "report"]
+    nodes = remake.nodes(runs, cell)
     made = store.root() / "cell" / cell["cell"]
     kept = made.exists()
     print(f"{nodes[-1].title}: {cell['arm']} at {cell['ratio']:g}x, scored on {cell['evaluated_on']}")

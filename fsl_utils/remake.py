@@ -1,11 +1,10 @@
 """One published cell made again from its grid file, and compared with what was published."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 
-from . import StudyError, cells, grid, partitions, results, store
+from . import StudyError, grid, publish, results, store
 
 
 def published(tables: Path, start: str) -> tuple[pd.Series, pd.DataFrame]:
@@ -20,17 +19,17 @@ def published(tables: Path, start: str) -> tuple[pd.Series, pd.DataFrame]:
     return found.iloc[0], scores[scores["cell"] == found["cell"].iloc[0]]
 
 
-def run_of(runs: list[dict], key: str) -> dict:
-    """The parameters of a grid's run that makes a cell, with the cell's arm and ratio alone.
+def nodes(runs: list[dict], cell: pd.Series) -> list[grid.Node]:
+    """The notebook runs that make a published cell, with its arm and ratio alone: adapter and pool where it has them, then the sweep.
 
-    Raises StudyError where no run makes it: other data, weights or settings give another key.
+    Raises StudyError where no run of the grid makes it: other data, weights or settings give another key.
     """
     for run in runs:
-        task = grid.task(run)
-        for cell in cells.plan(task, partitions.draw(task.table, run["draw"], run["n_real"]), SimpleNamespace(**run)):
-            if store.key("cell", cell) == key:
-                return run | {"arms": [cell["arm"]], "ratios": [cell["ratio"]]}
-    raise StudyError(f"no run of this grid file makes cell {key[:12]} with these data, weights and settings: it is from another file, or something has changed since")
+        found = [node for node in grid.nodes([run | {"arms": [cell["arm"]], "ratios": [cell["ratio"]]}]) if node.stage != "report"]
+        if cell["cell"] in publish.keys(found[-1]):
+            return found
+    raise StudyError(f"no run of this grid file makes cell {cell['cell'][:12]} with these data, weights and settings: "
+                     "it is from another file, or something has changed since")
 
 
 def compared(scores: pd.DataFrame, made: Path) -> dict:
