@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from . import StudyError, contrasts, domains, stats, store
 
@@ -271,15 +272,53 @@ def overview(table: pd.DataFrame) -> Figure:
     for axis in axes.flat[len(tasks):]:
         axis.set_axis_off()
     first = table.iloc[0]
-    control = f"{first['control']} {first['control_ratio']:g}x" if first["control_ratio"] else first["control"]
-    figure.supxlabel(f"difference in {METRIC_NAMES[first['metric']]} to {control} (right: the arm is better; filled: Holm's p < .05)", fontsize=7.5)
+    figure.supxlabel(f"difference in {METRIC_NAMES[first['metric']]} to {_control(first)} (right: the arm is better; filled: Holm's p < .05)", fontsize=7.5)
     handles = [axes[0, 0].plot([], [], marker, color=colour, label=name)[0] for name, (colour, marker) in looks.items()]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
-    cautions = sorted({words.upper() for text in table["caution"] for words in text.split("; ") if words.startswith(("preliminary", "split"))})
-    if table["n_draws"].min() < stats.MIN_DRAWS:
-        cautions.insert(0, f"ILLUSTRATION WHERE FEWER THAN {stats.MIN_DRAWS} DRAWS")
-    figure.suptitle(" | ".join([f"{first['n_real']} shots, {first['image_size']} px, on {first['evaluated_on']}", *cautions]), x=0.01, ha="left", color="0.25")
+    figure.suptitle(" | ".join([f"{first['n_real']} shots, {first['image_size']} px, on {first['evaluated_on']}", *_cautions(table)]), x=0.01, ha="left", color="0.25")
     return figure
+
+
+def shots(table: pd.DataFrame) -> Figure:
+    """What each arm adds to one control over the number of real shots, a panel a task; filled where Holm's p is below .05.
+
+    table: of `contrasts.against`, concatenated over studies of one classifier that differ in `n_real`.
+    """
+    tasks, counts = list(dict.fromkeys(zip(table["domain"], table["rare_class"]))), sorted(table["n_real"].unique())
+    table = _in_order(table, None)
+    arms = list(table["arm"].unique())
+    figure, axes = plt.subplots(1, len(tasks), figsize=(PAGE, 2.6), squeeze=False)
+    for axis, (domain, rare_class) in zip(axes.flat, tasks):
+        part = table[(table["domain"] == domain) & (table["rare_class"] == rare_class)]
+        for i, arm in enumerate(arms):
+            rows = part[part["arm"] == arm].sort_values("n_real")
+            colour, marker, _ = arm_style(arm)
+            at = np.array([counts.index(n) for n in rows["n_real"]]) + 0.11 * (i - (len(arms) - 1) / 2)  # aside, so that intervals do not hide each other
+            axis.plot(at, rows["difference"], **_line(arm), linewidth=0.9)
+            axis.vlines(at, rows["low"], rows["high"], color=colour, linewidth=0.6)
+            for x, row in zip(at, rows.itertuples()):
+                axis.plot(x, row.difference, marker, color=colour, markerfacecolor=colour if row.p_holm < 0.05 else "white", markersize=4)
+            axis.plot([], [], **_line(arm), marker=marker, markerfacecolor="white", label=_with_ratio(arm, table))
+        axis.axhline(0, color="0.3", linewidth=0.7)
+        axis.set_xticks(range(len(counts)), [f"{n}\n{draws} draws" for n, draws in ((n, part.loc[part["n_real"] == n, "n_draws"].max()) for n in counts)])
+        axis.set_title(f"{domain}: {rare_class}", loc="left")
+    first = table.iloc[0]
+    axes[0, 0].set_ylabel(f"{METRIC_NAMES[first['metric']]} minus {_control(first)}")
+    figure.supxlabel("real shots", fontsize=7.5)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
+    figure.suptitle(" | ".join([f"{first['classifier']}, {first['image_size']} px, on {first['evaluated_on']}", *_cautions(table)]), x=0.01, ha="left", color="0.25")
+    return figure
+
+
+def _control(row) -> str:
+    return f"{row['control']} {row['control_ratio']:g}x" if row["control_ratio"] else row["control"]
+
+
+def _cautions(table: pd.DataFrame) -> list[str]:
+    """What a reader of several studies in one figure must beware of."""
+    words = sorted({word.upper() for text in table["caution"] for word in text.split("; ") if word.startswith(("preliminary", "split"))})
+    return [f"ILLUSTRATION WHERE FEWER THAN {stats.MIN_DRAWS} DRAWS", *words] if table["n_draws"].min() < stats.MIN_DRAWS else words
 
 
 def _difference(axis, row, y: float, colour: str, marker: str, size: float) -> None:
@@ -391,7 +430,9 @@ def scatter(gains: pd.DataFrame, quality: str) -> Figure:
     axis.axhline(0, color="0.3", linewidth=0.7)
     found = contrasts.correlation(gains, quality)
     bounds = f" [{found['low']:+.2f}, {found['high']:+.2f}]" if np.isfinite(found["low"]) else ""
-    axis.set_title(f"Spearman {found['rho']:+.2f}{bounds}, {found['n_draws']} draws", loc="left")
+    rank = f"Spearman {found['rho']:+.2f}{bounds}, " if np.isfinite(found["rho"]) else ""
+    axis.set_title(f"{rank}{found['n_draws']} draws", loc="left")
+    axis.xaxis.set_major_locator(MaxNLocator(5))  # values as .0025 would run into each other
     axis.set(xlabel=QUALITY_NAMES.get(quality, quality), ylabel="gain over the control")
     _legend(figure, axis)
     _head(figure, gains)

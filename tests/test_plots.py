@@ -125,6 +125,21 @@ def test_overview_has_a_panel_a_task_a_colour_a_classifier_and_every_contrast(st
     assert "PRELIMINARY" in plots.overview(contrasts.against(stats.resample(*three), "duplicate")).get_suptitle()
 
 
+def test_shots_has_a_panel_a_task_and_marks_each_contrast_over_its_number_of_shots(study, three):
+    fewer = stats.resample(*simulate.study("elpv", arms={("real", 0.0): 0.0, ("duplicate", 4.0): 0.1, ("lora", 4.0): 0.3}, draws=3, n_real=10))
+    more = contrasts.against(study, "duplicate")
+    table = pd.concat([more, contrasts.against(fewer, "duplicate")])
+    figure = plots.shots(table)
+    axis, = figure.axes
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["10\n3 draws", "20\n10 draws"]
+    marks = {round(float(line.get_ydata()[0]), 9): (round(float(line.get_xdata()[0])), line.get_markerfacecolor() != "white")
+             for line in axis.get_lines() if line.get_marker() not in ("None", None, "") and len(line.get_xdata())}
+    assert marks == {round(row.difference, 9): (int(row.n_real > 10), row.p_holm < 0.05) for row in table.itertuples()}
+    ends = {tuple(np.round(path.vertices[:, 1], 9)) for lines in axis.collections for path in lines.get_paths()}
+    assert ends == {(round(row.low, 9), round(row.high, 9)) for row in table.itertuples()}
+    assert "FEWER THAN 10 DRAWS" in figure.get_suptitle()
+
+
 def test_slopes_draw_one_line_a_draw_and_count_those_that_rise(study):
     table = contrasts.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))
     axis = plots.paired_slopes(table).axes[0]
@@ -159,6 +174,7 @@ def test_the_rest_of_the_figures_are_drawn(tables, study):
     gains = contrasts.pool_gains(tables[0], pools)
     axis = plots.scatter(gains, "kid").axes[0]
     assert axis.get_title(loc="left").endswith("10 draws") and sum(len(line.get_xdata()) for line in axis.lines[:-1]) == len(gains)
+    assert plots.scatter(gains.head(3), "kid").axes[0].get_title(loc="left") == f"{gains.head(3)['draw'].nunique()} draws"  # too few for a correlation
     pairs = pd.DataFrame({"kind": ["real", "real", "synthetic"], "value": [0.1, 0.3, 0.2]})
     labels = [text.get_text() for text in plots.histograms(pairs, "LPIPS").legends[0].get_texts()]
     assert labels == ["real (2)", "synthetic (1)"]
