@@ -301,12 +301,12 @@ def shots(table: pd.DataFrame) -> Figure:
             axis.plot([], [], **_line(arm), marker=marker, markerfacecolor="white", label=_with_ratio(arm, table))
         axis.axhline(0, color="0.3", linewidth=0.7)
         axis.set_xticks(range(len(counts)), [f"{n}\n{draws} draws" for n, draws in ((n, part.loc[part["n_real"] == n, "n_draws"].max()) for n in counts)])
+        axis.set_xlabel("real shots")
         axis.set_title(f"{domain}: {rare_class}", loc="left")
     first = table.iloc[0]
     axes[0, 0].set_ylabel(f"{METRIC_NAMES[first['metric']]} minus {_control(first)}")
-    figure.supxlabel("real shots", fontsize=7.5)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     figure.suptitle(" | ".join([f"{first['classifier']}, {first['image_size']} px, on {first['evaluated_on']}", *_cautions(table)]), x=0.01, ha="left", color="0.25")
     return figure
 
