@@ -300,7 +300,8 @@ def shots(table: pd.DataFrame) -> Figure:
                 axis.plot(x, row.difference, marker, color=colour, markerfacecolor=colour if row.p_holm < 0.05 else "white", markersize=4)
             axis.plot([], [], **_line(arm), marker=marker, markerfacecolor="white", label=_with_ratio(arm, table))
         axis.axhline(0, color="0.3", linewidth=0.7)
-        axis.set_xticks(range(len(counts)), [f"{n}\n{draws} draws" for n, draws in ((n, part.loc[part["n_real"] == n, "n_draws"].max()) for n in counts)])
+        draws = part.groupby("n_real")["n_draws"].max()
+        axis.set_xticks([counts.index(n) for n in draws.index], [f"{n}\n{most} draws" for n, most in draws.items()])
         axis.set_xlabel("real shots")
         axis.set_title(f"{domain}: {rare_class}", loc="left")
     first = table.iloc[0]

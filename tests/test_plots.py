@@ -125,7 +125,7 @@ def test_overview_has_a_panel_a_task_a_colour_a_classifier_and_every_contrast(st
     assert "PRELIMINARY" in plots.overview(contrasts.against(stats.resample(*three), "duplicate")).get_suptitle()
 
 
-def test_shots_has_a_panel_a_task_and_marks_each_contrast_over_its_number_of_shots(study, three):
+def test_shots_has_a_panel_a_task_and_marks_each_contrast_over_its_number_of_shots(study):
     fewer = stats.resample(*simulate.study("elpv", arms={("real", 0.0): 0.0, ("duplicate", 4.0): 0.1, ("lora", 4.0): 0.3}, draws=3, n_real=10))
     more = contrasts.against(study, "duplicate")
     table = pd.concat([more, contrasts.against(fewer, "duplicate")])
