@@ -275,7 +275,7 @@ def overview(table: pd.DataFrame) -> Figure:
     figure.supxlabel(f"difference in {METRIC_NAMES[first['metric']]} to {_control(first)} (right: the arm is better; filled: Holm's p < .05)", fontsize=7.5)
     handles = [axes[0, 0].plot([], [], marker, color=colour, label=name)[0] for name, (colour, marker) in looks.items()]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
-    figure.suptitle(" | ".join([f"{first['n_real']} shots, {first['image_size']} px, on {first['evaluated_on']}", *_cautions(table)]), x=0.01, ha="left", color="0.25")
+    _head_of_several(figure, f"{first['n_real']} shots", table)
     return figure
 
 
@@ -308,7 +308,7 @@ def shots(table: pd.DataFrame) -> Figure:
     axes[0, 0].set_ylabel(f"{METRIC_NAMES[first['metric']]} minus {_control(first)}")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    figure.suptitle(" | ".join([f"{first['classifier']}, {first['image_size']} px, on {first['evaluated_on']}", *_cautions(table)]), x=0.01, ha="left", color="0.25")
+    _head_of_several(figure, first["classifier"], table)
     return figure
 
 
@@ -316,10 +316,13 @@ def _control(row) -> str:
     return f"{row['control']} {row['control_ratio']:g}x" if row["control_ratio"] else row["control"]
 
 
-def _cautions(table: pd.DataFrame) -> list[str]:
-    """What a reader of several studies in one figure must beware of."""
-    words = sorted({word.upper() for text in table["caution"] for word in text.split("; ") if word.startswith(("preliminary", "split"))})
-    return [f"ILLUSTRATION WHERE FEWER THAN {stats.MIN_DRAWS} DRAWS", *words] if table["n_draws"].min() < stats.MIN_DRAWS else words
+def _head_of_several(figure: Figure, shared: str, table: pd.DataFrame) -> None:
+    """What several studies in one figure share, and what a reader must beware of in any of them."""
+    first = table.iloc[0]
+    cautions = sorted({words.upper() for text in table["caution"] for words in text.split("; ") if words.startswith(("preliminary", "split"))})
+    if table["n_draws"].min() < stats.MIN_DRAWS:
+        cautions.insert(0, f"ILLUSTRATION WHERE FEWER THAN {stats.MIN_DRAWS} DRAWS")
+    figure.suptitle(" | ".join([f"{shared}, {first['image_size']} px, on {first['evaluated_on']}", *cautions]), x=0.01, ha="left", color="0.25")
 
 
 def _difference(axis, row, y: float, colour: str, marker: str, size: float) -> None:
