@@ -3,7 +3,9 @@
 import logging
 from pathlib import Path
 
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # on a CPU it warns of a kernel that nothing here uses
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(
+    logging.ERROR
+)  # on a CPU it warns of a kernel that nothing here uses
 
 __version__ = "0.1.0"
 
@@ -13,5 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]  # the clone: notebooks/, results/, s
 class StudyError(Exception):
     """Something the user can mend. The message is one line: what, which value, how to mend it."""
 
-    def _render_traceback_(self) -> list[str]:  # in a notebook too it is one line, not a page of code
+    def _render_traceback_(
+        self,
+    ) -> list[str]:  # in a notebook too it is one line, not a page of code
         return [f"StudyError: {self}"]

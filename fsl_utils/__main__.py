@@ -10,41 +10,129 @@ from . import ROOT, StudyError
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code. A StudyError is one line on stderr and exit code 1."""
-    parser = argparse.ArgumentParser(prog="python -m fsl_utils", description="Does few-shot synthetic data help a rare class?")
+    parser = argparse.ArgumentParser(
+        prog="python -m fsl_utils", description="Does few-shot synthetic data help a rare class?"
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("domains", help="the data sets: what is at hand, how to get the rest")
     fetch = commands.add_parser("fetch", help="download a data set from its publisher")
     fetch.add_argument("domain")
     fetch.add_argument("--archives", default="", help="chestxray14: which of the twelve, as 1,2")
-    pretrain = commands.add_parser("pretrain", help="train mini's weights on the base partitions (hours; not needed: weights ship)")
-    pretrain.add_argument("--domains", default="elpv,magnetic_tile,chestxray14", help="comma-separated; 'folder' continues from the shipped weights")
-    pretrain.add_argument("--folder", default="", help="path of your own images, with --domains folder")
+    pretrain = commands.add_parser(
+        "pretrain",
+        help="train mini's weights on the base partitions (hours; not needed: weights ship)",
+    )
+    pretrain.add_argument(
+        "--domains",
+        default="elpv,magnetic_tile,chestxray14",
+        help="comma-separated; 'folder' continues from the shipped weights",
+    )
+    pretrain.add_argument(
+        "--folder", default="", help="path of your own images, with --domains folder"
+    )
     pretrain.add_argument("--rare-class", default="", help="with --domains folder")
     pretrain.add_argument("--common-class", default="", help="with --domains folder")
     pretrain.add_argument("--group-pattern", default="", help="with --domains folder")
-    pretrain.add_argument("--start", type=Path, default=None, help="weights to go on from (default: random; for a folder the shipped ones)")
+    pretrain.add_argument(
+        "--start",
+        type=Path,
+        default=None,
+        help="weights to go on from (default: random; for a folder the shipped ones)",
+    )
     pretrain.add_argument("--steps", type=int, default=5000)
-    pretrain.add_argument("--out", type=Path, default=None, help="folder of checkpoint and weights (default: in the store)")
-    tune = commands.add_parser("tune", help="fine-tune one adapter without a notebook; on several GPUs under `accelerate launch -m`")
-    tune.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter of notebook 02")
+    pretrain.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        help="folder of checkpoint and weights (default: in the store)",
+    )
+    tune = commands.add_parser(
+        "tune",
+        help="fine-tune one adapter without a notebook; on several GPUs under `accelerate launch -m`",
+    )
+    tune.add_argument(
+        "-p",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a parameter of notebook 02",
+    )
     grid = commands.add_parser("grid", help="run a grid file through the notebooks")
     grid.add_argument("file", type=Path)
-    grid.add_argument("--dry-run", action="store_true", help="say what would run, what is there, and what the rest will cost")
-    grid.add_argument("--gather", action="store_true", help="run no notebook of the grid: tables and figures of what is finished")
-    grid.add_argument("--out", type=Path, default=None, help="folder for tables and figures (default: results/<name>)")
-    grid.add_argument("--add", action="store_true", help="what stands in the tables of --out is kept there and not made again, whether or not the store has it")
-    grid.add_argument("--workers", type=_count, default=None, help="notebooks at a time (default: as cores, memory and the grid allow)")
-    grid.add_argument("--threads", type=_count, default=None, help="threads of each (default: cores / workers; 1 on a running cluster)")
-    grid.add_argument("--scheduler", default="", help="a running Dask cluster, as tcp://host:8786 (default: this machine)")
-    grid.add_argument("--retries", type=int, default=0, help="how often a failed notebook is tried again (default: 0)")
-    grid.add_argument("--timeout", type=float, default=6, help="hours that one cell of a notebook may take (default: 6)")
+    grid.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what would run, what is there, and what the rest will cost",
+    )
+    grid.add_argument(
+        "--gather",
+        action="store_true",
+        help="run no notebook of the grid: tables and figures of what is finished",
+    )
+    grid.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        help="folder for tables and figures (default: results/<name>)",
+    )
+    grid.add_argument(
+        "--add",
+        action="store_true",
+        help="what stands in the tables of --out is kept there and not made again, whether or not the store has it",
+    )
+    grid.add_argument(
+        "--workers",
+        type=_count,
+        default=None,
+        help="notebooks at a time (default: as cores, memory and the grid allow)",
+    )
+    grid.add_argument(
+        "--threads",
+        type=_count,
+        default=None,
+        help="threads of each (default: cores / workers; 1 on a running cluster)",
+    )
+    grid.add_argument(
+        "--scheduler",
+        default="",
+        help="a running Dask cluster, as tcp://host:8786 (default: this machine)",
+    )
+    grid.add_argument(
+        "--retries",
+        type=int,
+        default=0,
+        help="how often a failed notebook is tried again (default: 0)",
+    )
+    grid.add_argument(
+        "--timeout",
+        type=float,
+        default=6,
+        help="hours that one cell of a notebook may take (default: 6)",
+    )
     status = commands.add_parser("status", help="how far a grid is, whoever runs it")
     status.add_argument("file", type=Path)
-    remake = commands.add_parser("remake", help="make one published cell again and compare; with an empty FSL_STORE from nothing")
+    remake = commands.add_parser(
+        "remake",
+        help="make one published cell again and compare; with an empty FSL_STORE from nothing",
+    )
     remake.add_argument("file", type=Path, help="the grid file that it is from")
-    remake.add_argument("cell", help="the first digits of its key (column 'cell' of cells.csv, 'cells' of a figure's CSV)")
-    remake.add_argument("--tables", type=Path, default=None, help="folder with cells.csv and scores.parquet (default: results/<name>/tables)")
-    remake.add_argument("--threads", type=_count, default=None, help="threads (default: all cores); as many as were published with give the same bits on a like machine")
+    remake.add_argument(
+        "cell",
+        help="the first digits of its key (column 'cell' of cells.csv, 'cells' of a figure's CSV)",
+    )
+    remake.add_argument(
+        "--tables",
+        type=Path,
+        default=None,
+        help="folder with cells.csv and scores.parquet (default: results/<name>/tables)",
+    )
+    remake.add_argument(
+        "--threads",
+        type=_count,
+        default=None,
+        help="threads (default: all cores); as many as were published with give the same bits on a like machine",
+    )
     arguments = parser.parse_args(argv)
     try:
         COMMANDS[arguments.command](arguments)
@@ -52,7 +140,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: finished work is kept; run the same command again to go on", file=sys.stderr)
+        print(
+            "interrupted: finished work is kept; run the same command again to go on",
+            file=sys.stderr,
+        )
         return 130
     return 0
 
@@ -65,8 +156,10 @@ def _domains(_) -> None:
         if row["status"]:
             print(f"  not at hand: {row['status']}")
         else:
-            print(f"  {row['images']} images ({row['rare']} {row['rare_class']}, prevalence {row['prevalence']:.3f}), "
-                  f"{row['groups']} groups ({row['rare_groups']} with {row['rare_class']}); common: {row['common_class']}")
+            print(
+                f"  {row['images']} images ({row['rare']} {row['rare_class']}, prevalence {row['prevalence']:.3f}), "
+                f"{row['groups']} groups ({row['rare_groups']} with {row['rare_class']}); common: {row['common_class']}"
+            )
         for note in row["notes"]:
             print(f"  note: {note}")
         for name in ("group", "source", "licence", "citation"):
@@ -80,21 +173,35 @@ def _fetch(arguments) -> None:
     try:
         archives = tuple(int(n) for n in arguments.archives.split(",") if n)
     except ValueError:
-        raise StudyError(f"--archives is '{arguments.archives}': give numbers such as 1,2") from None
+        raise StudyError(
+            f"--archives is '{arguments.archives}': give numbers such as 1,2"
+        ) from None
     print(fetch.fetch(arguments.domain, archives))
 
 
 def _pretrain(arguments) -> None:
     from . import domains, mini, pretrain, store
 
-    own = {"folder": arguments.folder, "common_class": arguments.common_class, "group_pattern": arguments.group_pattern}
+    own = {
+        "folder": arguments.folder,
+        "common_class": arguments.common_class,
+        "group_pattern": arguments.group_pattern,
+    }
     names = arguments.domains.split(",")
-    tasks = [domains.load(name, arguments.rare_class, **own) if name == "folder" else domains.load(name) for name in names]
+    tasks = [
+        domains.load(name, arguments.rare_class, **own) if name == "folder" else domains.load(name)
+        for name in names
+    ]
     start = arguments.start or (mini.SHIPPED if "folder" in names else None)
-    folder = arguments.out or store.root() / ("pretrain-folder" if "folder" in names else "pretrain")
+    folder = arguments.out or store.root() / (
+        "pretrain-folder" if "folder" in names else "pretrain"
+    )
     for row in pretrain.run(tasks, arguments.steps, folder, start):
         if "held_out" in row:
-            print(f"step {row['step']:6d} of {arguments.steps}   loss {row['mean_loss']:.4f}   held out {row['held_out']:.4f}   {row['seconds']:.0f} s", flush=True)
+            print(
+                f"step {row['step']:6d} of {arguments.steps}   loss {row['mean_loss']:.4f}   held out {row['held_out']:.4f}   {row['seconds']:.0f} s",
+                flush=True,
+            )
     print(f"weights: {folder / 'mini.safetensors'} (set FSL_MINI to this path to use them)")
 
 
@@ -104,18 +211,48 @@ def _tune(arguments) -> None:
 
     from . import backbones, domains, grid, lora, params, partitions, store
 
-    known, given = grid.declared(grid.STAGES["adapter"]), {name: yaml.safe_load(value) for name, value in arguments.p}
+    known, given = (
+        grid.declared(grid.STAGES["adapter"]),
+        {name: yaml.safe_load(value) for name, value in arguments.p},
+    )
     if unknown := sorted(given.keys() - set(known)):
         raise StudyError(f"unknown parameter '{unknown[0]}': known are {', '.join(known)}")
-    p = argparse.Namespace(**{name: params.value(name, given.get(name, params.default(name))) for name in known})
-    task = domains.load(p.domain, p.rare_class, p.protocol, folder=p.folder, common_class=p.common_class, group_pattern=p.group_pattern, view=p.view)
-    draw, settings = partitions.draw(task.table, p.draw, p.n_real), backbones.settings(p.backbone, p.preset)
-    for state in lora.train(task, draw, p.image_size, p.seed, p.adapter_steps, params.device(p.device), settings, p.backbone):
+    p = argparse.Namespace(
+        **{name: params.value(name, given.get(name, params.default(name))) for name in known}
+    )
+    task = domains.load(
+        p.domain,
+        p.rare_class,
+        p.protocol,
+        folder=p.folder,
+        common_class=p.common_class,
+        group_pattern=p.group_pattern,
+        view=p.view,
+    )
+    draw, settings = (
+        partitions.draw(task.table, p.draw, p.n_real),
+        backbones.settings(p.backbone, p.preset),
+    )
+    for state in lora.train(
+        task,
+        draw,
+        p.image_size,
+        p.seed,
+        p.adapter_steps,
+        params.device(p.device),
+        settings,
+        p.backbone,
+    ):
         if PartialState().is_main_process and state["step"] % 10 == 0:
-            print(f"step {state['step']:5d} of {p.adapter_steps}   loss {state['loss']:.4f}", flush=True)
+            print(
+                f"step {state['step']:5d} of {p.adapter_steps}   loss {state['loss']:.4f}",
+                flush=True,
+            )
     if PartialState().is_main_process:
-        print(f"by {PartialState().num_processes} process(es): "
-              f"{store.place('adapter', lora.request(task, draw, p.image_size, p.seed, p.adapter_steps, p.backbone, settings))}")
+        print(
+            f"by {PartialState().num_processes} process(es): "
+            f"{store.place('adapter', lora.request(task, draw, p.image_size, p.seed, p.adapter_steps, p.backbone, settings))}"
+        )
 
 
 def _count(text: str) -> int:
@@ -138,20 +275,36 @@ def _grid(arguments) -> None:
 
         nodes, kept = publish.missing(nodes, out)
         strangers = len(publish.standing(out) - kept)
-        print(f"{len(kept)} cells and reports stand in {out / 'tables'} already"
-              + f"; {strangers} others there are of no run of this file and leave the tables" * (strangers > 0))
+        print(
+            f"{len(kept)} cells and reports stand in {out / 'tables'} already"
+            + f"; {strangers} others there are of no run of this file and leave the tables"
+            * (strangers > 0)
+        )
     before = ended = grid.finished(nodes)
     workers = arguments.workers or workers
-    threads = arguments.threads or (1 if arguments.scheduler else max(1, engine.CPU_COUNT // workers))
+    threads = arguments.threads or (
+        1 if arguments.scheduler else max(1, engine.CPU_COUNT // workers)
+    )
     if arguments.dry_run:
         print("\n".join(progress.plan(nodes, set(before), workers, threads)))
         return
     if len(before) < len(nodes) and not arguments.gather:
         store.sweep()
         with engine.cluster(workers, arguments.scheduler, engine.asks_gpu(nodes)) as client:
-            print(f"{len(nodes)} notebooks, {len(before)} of them done; {workers} at a time with {threads} threads each; "
-                  f"dashboard: {client.dashboard_link}")
-            ended = progress.show(nodes, engine.run(nodes, client, threads=threads, timeout=arguments.timeout * 3600, retries=arguments.retries))
+            print(
+                f"{len(nodes)} notebooks, {len(before)} of them done; {workers} at a time with {threads} threads each; "
+                f"dashboard: {client.dashboard_link}"
+            )
+            ended = progress.show(
+                nodes,
+                engine.run(
+                    nodes,
+                    client,
+                    threads=threads,
+                    timeout=arguments.timeout * 3600,
+                    retries=arguments.retries,
+                ),
+            )
     _publish(out, nodes, ended, set(before.values()), kept, begin)
 
 
@@ -168,11 +321,19 @@ def _publish(out: Path, nodes: list, ended: dict, before: set, kept: set, begin:
         cells = publish.tables(folders, out, kept)
         start = time.perf_counter()
         publish.figures(out)
-        _summary(cells, out, publish.cost(folders, before), time.perf_counter() - start, time.perf_counter() - begin)
+        _summary(
+            cells,
+            out,
+            publish.cost(folders, before),
+            time.perf_counter() - start,
+            time.perf_counter() - begin,
+        )
         print(f"executed notebooks: {store.root()}/run/*/*.ipynb")
     if failures:
-        raise StudyError(f"{len(failures)} of {len(nodes)} notebooks failed and {left} could not begin for it; "
-                         "what is finished is kept: mend what is named above and run the same command again")
+        raise StudyError(
+            f"{len(failures)} of {len(nodes)} notebooks failed and {left} could not begin for it; "
+            "what is finished is kept: mend what is named above and run the same command again"
+        )
 
 
 def _status(arguments) -> None:
@@ -192,20 +353,32 @@ def _remake(arguments) -> None:
 
     begin = time.perf_counter()
     name, runs = grid.read(arguments.file)
-    cell, scores = remake.published(arguments.tables or ROOT / "results" / name / "tables", arguments.cell)
+    cell, scores = remake.published(
+        arguments.tables or ROOT / "results" / name / "tables", arguments.cell
+    )
     nodes = remake.nodes(runs, cell)
     made = store.root() / "cell" / cell["cell"]
     kept = made.exists()
-    print(f"{nodes[-1].title}: {cell['arm']} at {cell['ratio']:g}x, scored on {cell['evaluated_on']}")
+    print(
+        f"{nodes[-1].title}: {cell['arm']} at {cell['ratio']:g}x, scored on {cell['evaluated_on']}"
+    )
     with engine.cluster(1) as client:
-        ended = progress.show(nodes, engine.run(nodes, client, threads=arguments.threads or engine.CPU_COUNT))
+        ended = progress.show(
+            nodes, engine.run(nodes, client, threads=arguments.threads or engine.CPU_COUNT)
+        )
     for node in nodes:
         if error := progress.failure(node, ended):
             raise error
     again = remake.compared(scores, made)
-    print(f"PR-AUC published {cell['pr_auc']:.6f}, here {again['pr_auc']:.6f}: {again['pr_auc'] - cell['pr_auc']:+.6f}; "
-          f"scores of {len(scores)} images differ by at most {again['score']:.1e}")
-    print("the cell was in the store already: an empty FSL_STORE makes it from nothing" if kept else f"made in {progress.duration(time.perf_counter() - begin)}")
+    print(
+        f"PR-AUC published {cell['pr_auc']:.6f}, here {again['pr_auc']:.6f}: {again['pr_auc'] - cell['pr_auc']:+.6f}; "
+        f"scores of {len(scores)} images differ by at most {again['score']:.1e}"
+    )
+    print(
+        "the cell was in the store already: an empty FSL_STORE makes it from nothing"
+        if kept
+        else f"made in {progress.duration(time.perf_counter() - begin)}"
+    )
 
 
 def _summary(cells, out: Path, cost, drawing: float, total: float) -> None:
@@ -215,13 +388,22 @@ def _summary(cells, out: Path, cost, drawing: float, total: float) -> None:
     from . import contrasts, progress, results
 
     table = contrasts.ratio_table(*results.read(out / "tables"))
-    shown = pd.DataFrame({
-        **{name: table[name] for name in ("domain", "classifier") if name in table}, "arm": table["arm"],
-        "ratio": table["ratio"].map(lambda r: f"{r:g}x"),
-        "PR-AUC [95 % interval]": [f"{r.pr_auc:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in table.itertuples()],
-        "recall": table["recall"].round(3), "F1": table["f1"].round(3), "draws": table["n_draws"],
-    })
-    print(f"\nOn real {cells['evaluated_on'].iloc[0]} images (prevalence {cells['prevalence'].mean():.2f}); recall and F1 at .5:\n")
+    shown = pd.DataFrame(
+        {
+            **{name: table[name] for name in ("domain", "classifier") if name in table},
+            "arm": table["arm"],
+            "ratio": table["ratio"].map(lambda r: f"{r:g}x"),
+            "PR-AUC [95 % interval]": [
+                f"{r.pr_auc:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in table.itertuples()
+            ],
+            "recall": table["recall"].round(3),
+            "F1": table["f1"].round(3),
+            "draws": table["n_draws"],
+        }
+    )
+    print(
+        f"\nOn real {cells['evaluated_on'].iloc[0]} images (prevalence {cells['prevalence'].mean():.2f}); recall and F1 at .5:\n"
+    )
     print(shown.to_string(index=False))
     for caution in table["caution"].unique():
         print(f"{caution}")
@@ -231,15 +413,27 @@ def _summary(cells, out: Path, cost, drawing: float, total: float) -> None:
     print()
     for row in cost.itertuples():
         hits = f", {row.hits} of {row.things} things were in the store" if row.things else ""
-        print(f"{row.Index:8} {row.now} notebooks run, {row.before} were done; {progress.duration(row.seconds)}, "
-              f"{progress.duration(row.cpu_seconds)} of processor time{hits}")
+        print(
+            f"{row.Index:8} {row.now} notebooks run, {row.before} were done; {progress.duration(row.seconds)}, "
+            f"{progress.duration(row.cpu_seconds)} of processor time{hits}"
+        )
     print(f"figures  {progress.duration(drawing)}")
-    print(f"time: {progress.duration(total)} in all, {progress.duration(cost['cpu_seconds'].sum())} of processor time in the notebooks")
+    print(
+        f"time: {progress.duration(total)} in all, {progress.duration(cost['cpu_seconds'].sum())} of processor time in the notebooks"
+    )
     if cost["peak_memory"].any():
         print(f"peak memory of a notebook: {cost['peak_memory'].max() / 2**30:.1f} GiB")
 
 
-COMMANDS = {"domains": _domains, "fetch": _fetch, "pretrain": _pretrain, "tune": _tune, "grid": _grid, "status": _status, "remake": _remake}
+COMMANDS = {
+    "domains": _domains,
+    "fetch": _fetch,
+    "pretrain": _pretrain,
+    "tune": _tune,
+    "grid": _grid,
+    "status": _status,
+    "remake": _remake,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -42,7 +42,13 @@ ARMS = {
 NOT_FOR_PROBE = {"balanced", "focal", "crt", "lora_crt"}
 
 # The pools that images come from (see `cells.pools`); `lora_filtered` takes those of the first that the filter keeps.
-POOLS = {"lora": ("rare",), "lora_filtered": ("rare",), "synth_only": ("rare",), "synth_both": ("rare", "common"), "base_synth": ("base",)}
+POOLS = {
+    "lora": ("rare",),
+    "lora_filtered": ("rare",),
+    "synth_only": ("rare",),
+    "synth_both": ("rare", "common"),
+    "base_synth": ("base",),
+}
 
 
 def get(name: str) -> Arm:
@@ -55,7 +61,9 @@ def get(name: str) -> Arm:
 def ratios_of(name: str, ratios: list[float], classifier: str) -> list[float]:
     """The ratios at which an arm is run: all, or 0 alone where a ratio has no meaning."""
     arm = get(name)
-    copies = classifier == "probe" and arm.augmentation == "strong"  # there: so many augmented copies
+    copies = (
+        classifier == "probe" and arm.augmentation == "strong"
+    )  # there: so many augmented copies
     if arm.images == "real" and not copies:
         return [0.0]
     # At 0x these arms are `real`; a cell of its own would be the same again.
@@ -107,7 +115,9 @@ def mix(name: str, ratio: float, draw) -> Mix:
         return Mix(np.concatenate([shots, shots[np.arange(n) % len(shots)]]), draw.common)
     if images == "real_more":
         if n > len(draw.more):
-            raise StudyError(f"real_more at {ratio}x needs {n} further rare images, but the draw has {len(draw.more)}")
+            raise StudyError(
+                f"real_more at {ratio}x needs {n} further rare images, but the draw has {len(draw.more)}"
+            )
         return Mix(np.concatenate([shots, draw.more[:n]]), draw.common)
     if images == "synth_only":
         if n == 0:

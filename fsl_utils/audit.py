@@ -35,8 +35,12 @@ def split_groups(table: pd.DataFrame, draw: partitions.Draw | None = None) -> pd
         side[np.concatenate([draw.shots, draw.more, draw.common])] = "training"
         side[draw.validation] = "validation"
     sides = pd.DataFrame({"group": whole_groups(table), "side": side})
-    found = sides.groupby("group").agg(sides=("side", lambda s: ", ".join(sorted(set(s)))), images=("side", "size"))
-    return found[found["sides"].str.contains(",")].sort_values("images", ascending=False).reset_index()
+    found = sides.groupby("group").agg(
+        sides=("side", lambda s: ", ".join(sorted(set(s)))), images=("side", "size")
+    )
+    return (
+        found[found["sides"].str.contains(",")].sort_values("images", ascending=False).reset_index()
+    )
 
 
 def siblings(table: pd.DataFrame, label: int = 1) -> float:
@@ -59,7 +63,9 @@ def fingerprints(pixels: np.ndarray) -> np.ndarray:
         sigma = (0, x.shape[1] / 16, x.shape[1] / 16)
         fine = x - ndimage.gaussian_filter(x, sigma)
         fine /= np.sqrt(ndimage.gaussian_filter(fine**2, sigma)) + 2
-        out[i : i + _BLOCK] = np.hstack([_unit(_shrink(x, 8)), 0.5 * _unit(_shrink(fine, 16))]) / np.sqrt(1.25)
+        out[i : i + _BLOCK] = np.hstack(
+            [_unit(_shrink(x, 8)), 0.5 * _unit(_shrink(fine, 16))]
+        ) / np.sqrt(1.25)
     return out
 
 
@@ -91,12 +97,16 @@ class Similar:
     pairs: pd.DataFrame
 
     def __str__(self):
-        return (f"{self.flagged} of {self.crossing:,} pairs across the boundary are above {self.threshold:.3f} "
-                f"(by its false-alarm rate {self.false_alarm_rate * self.crossing:.0f} would be by chance); the threshold finds "
-                f"{self.hit_rate:.0%} of {self.known_pairs:,} known pairs of one object, {self.false_alarm_rate:.2%} of other pairs")
+        return (
+            f"{self.flagged} of {self.crossing:,} pairs across the boundary are above {self.threshold:.3f} "
+            f"(by its false-alarm rate {self.false_alarm_rate * self.crossing:.0f} would be by chance); the threshold finds "
+            f"{self.hit_rate:.0%} of {self.known_pairs:,} known pairs of one object, {self.false_alarm_rate:.2%} of other pairs"
+        )
 
 
-def similar(table: pd.DataFrame, pixels: np.ndarray, false_alarm: float = FALSE_ALARM, keep: int = 200) -> Similar:
+def similar(
+    table: pd.DataFrame, pixels: np.ndarray, false_alarm: float = FALSE_ALARM, keep: int = 200
+) -> Similar:
     """Pairs of a development and a test image that look like one object; the `keep` most alike are listed.
 
     The threshold is the similarity that `false_alarm` of the pairs of different groups within development
@@ -124,13 +134,27 @@ def similar(table: pd.DataFrame, pixels: np.ndarray, false_alarm: float = FALSE_
     found = []
     for block, values in _blocks(vectors, sides[1], sides[0]):
         i, j = np.nonzero(values >= threshold)
-        found.append(pd.DataFrame({"image": block[i], "other": sides[0][j], "similarity": values[i, j]}))
-    pairs = pd.concat(found).sort_values("similarity", ascending=False, kind="stable").reset_index(drop=True)
+        found.append(
+            pd.DataFrame({"image": block[i], "other": sides[0][j], "similarity": values[i, j]})
+        )
+    pairs = (
+        pd.concat(found)
+        .sort_values("similarity", ascending=False, kind="stable")
+        .reset_index(drop=True)
+    )
     flagged, pairs = len(pairs), pairs.head(keep)
     pairs["same_group"] = groups[pairs["image"]] == groups[pairs["other"]]
     names = table["image"].to_numpy()
     pairs["image"], pairs["other"] = names[pairs["image"]], names[pairs["other"]]
-    return Similar(threshold, _share(same, at), _share(different, at), int(same.sum()), flagged, len(sides[0]) * len(sides[1]), pairs)
+    return Similar(
+        threshold,
+        _share(same, at),
+        _share(different, at),
+        int(same.sum()),
+        flagged,
+        len(sides[0]) * len(sides[1]),
+        pairs,
+    )
 
 
 def _blocks(vectors: np.ndarray, rows: np.ndarray, others: np.ndarray):
@@ -155,8 +179,13 @@ def nearest_neighbour(table: pd.DataFrame, pixels: np.ndarray) -> dict:
     test = partition == "test"
     distance = {}
     for label in (0, 1):
-        known = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(vectors[(partition == "development") & (labels == label)])
+        known = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(
+            vectors[(partition == "development") & (labels == label)]
+        )
         distance[label] = known.kneighbors(vectors[test])[0][:, 0]
     margin, truth = distance[0] - distance[1], labels[test]
-    return {"auroc": float(roc_auc_score(truth, margin)), "recall": float((margin[truth == 1] > 0).mean()),
-            "false_alarms": float((margin[truth == 0] > 0).mean())}
+    return {
+        "auroc": float(roc_auc_score(truth, margin)),
+        "recall": float((margin[truth == 1] > 0).mean()),
+        "false_alarms": float((margin[truth == 0] > 0).mean()),
+    }

@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torchvision.transforms import v2
 
 
-def flips_and_shifts(images: torch.Tensor, flips: str, shift: int, generator: torch.Generator) -> torch.Tensor:
+def flips_and_shifts(
+    images: torch.Tensor, flips: str, shift: int, generator: torch.Generator
+) -> torch.Tensor:
     """The light augmentation: each image of [N, C, H, W] flipped and shifted at random, by itself.
 
     flips: the axes along which the domain looks the same ('hv', 'h' or ''). shift: at most so
@@ -29,7 +31,13 @@ def flips_and_shifts(images: torch.Tensor, flips: str, shift: int, generator: to
     return images[rows, :, ys[:, :, None], xs[:, None, :]].permute(0, 3, 1, 2)
 
 
-def turn_and_zoom(images: torch.Tensor, degrees: float, zoom: float, generator: torch.Generator, masks: torch.Tensor | None = None) -> torch.Tensor:
+def turn_and_zoom(
+    images: torch.Tensor,
+    degrees: float,
+    zoom: float,
+    generator: torch.Generator,
+    masks: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Each square uint8 image of [N, C, S, S], by itself, turned by up to `degrees` either way and magnified 1 to `zoom` times.
 
     The magnified window lies anywhere inside the frame; where `masks`, uint8 [N, 1, S, S], mark a defect, it is laid
@@ -40,12 +48,19 @@ def turn_and_zoom(images: torch.Tensor, degrees: float, zoom: float, generator: 
         return images
     n, size = len(images), images.shape[-1]
     angle = math.radians(degrees) * (2 * torch.rand(n, generator=generator) - 1)
-    half = zoom ** -torch.rand(n, 1, generator=generator)  # of the window's side; the frame reaches from -1 to 1
+    half = zoom ** -torch.rand(
+        n, 1, generator=generator
+    )  # of the window's side; the frame reaches from -1 to 1
     low, high = half - 1, 1 - half
-    pick, place = torch.rand(n, 1, generator=generator, dtype=torch.float64), torch.rand(n, 2, generator=generator)
+    pick, place = (
+        torch.rand(n, 1, generator=generator, dtype=torch.float64),
+        torch.rand(n, 2, generator=generator),
+    )
     if masks is not None:
         share = masks.cpu().flatten(1).double().cumsum(1)
-        pixel = torch.searchsorted(share, pick * share[:, -1:], right=True)  # a random pixel, as often as the mask is white there
+        pixel = torch.searchsorted(
+            share, pick * share[:, -1:], right=True
+        )  # a random pixel, as often as the mask is white there
         defect = (torch.cat([pixel % size, pixel // size], 1) + 0.5) * 2 / size - 1
         marked = share[:, -1:] > 0
         low = torch.where(marked, torch.maximum(low, defect - half), low)
@@ -54,7 +69,9 @@ def turn_and_zoom(images: torch.Tensor, degrees: float, zoom: float, generator: 
     cos, sin = half[:, 0] * angle.cos(), half[:, 0] * angle.sin()
     theta = torch.stack([cos, -sin, x, sin, cos, y], 1).view(n, 2, 3).to(images.device)
     grid = F.affine_grid(theta, [n, 1, size, size], align_corners=False)
-    moved = F.grid_sample(images.float(), grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+    moved = F.grid_sample(
+        images.float(), grid, mode="bicubic", padding_mode="reflection", align_corners=False
+    )
     return moved.round().clamp(0, 255).to(torch.uint8)
 
 
@@ -71,7 +88,9 @@ class Strong:
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
             return torch.stack([self.trivial(image) for image in images])
 
-    def __call__(self, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(
+        self, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """uint8 [N, C, H, W], labels [N] -> the same shapes; labels become the mixed share of the rare class."""
         images = self.images(images, generator)
         with torch.random.fork_rng(devices=[]):

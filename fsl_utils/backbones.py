@@ -14,7 +14,14 @@ from pathlib import Path
 import huggingface_hub
 import pandas as pd
 import torch
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from . import StudyError, images, mini, store
 
@@ -37,21 +44,61 @@ class Card:
 
 CARDS = {
     "sd15": Card(
-        "StableDiffusionPipeline", "stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
-        ("unet", "vae", "text_encoder"), "CreativeML OpenRAIL-M", gated=False, disk=4.3, memory=10, batch=8, smaller="mini"),
+        "StableDiffusionPipeline",
+        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+        ("unet", "vae", "text_encoder"),
+        "CreativeML OpenRAIL-M",
+        gated=False,
+        disk=4.3,
+        memory=10,
+        batch=8,
+        smaller="mini",
+    ),
     "flux2-klein-4b": Card(
-        "Flux2KleinPipeline", "black-forest-labs/FLUX.2-klein-base-4B", "a3b4f4849157f664bdbc776fd7453c2783562f4d",
-        ("transformer", "vae", "text_encoder"), "Apache-2.0", gated=False, disk=16, memory=16, batch=4, smaller="sd15"),
+        "Flux2KleinPipeline",
+        "black-forest-labs/FLUX.2-klein-base-4B",
+        "a3b4f4849157f664bdbc776fd7453c2783562f4d",
+        ("transformer", "vae", "text_encoder"),
+        "Apache-2.0",
+        gated=False,
+        disk=16,
+        memory=16,
+        batch=4,
+        smaller="sd15",
+    ),
     "flux2-dev": Card(
-        "Flux2Pipeline", "black-forest-labs/FLUX.2-dev", "26afe3a78bb242c0a8bb181dcc8937bb16e5c66c",
-        ("transformer", "vae", "text_encoder"), "FLUX non-commercial", gated=True, disk=113, memory=32, batch=2, smaller="flux2-klein-4b"),
+        "Flux2Pipeline",
+        "black-forest-labs/FLUX.2-dev",
+        "26afe3a78bb242c0a8bb181dcc8937bb16e5c66c",
+        ("transformer", "vae", "text_encoder"),
+        "FLUX non-commercial",
+        gated=True,
+        disk=113,
+        memory=32,
+        batch=2,
+        smaller="flux2-klein-4b",
+    ),
 }
 NAMES = ("mini", *CARDS)
 
 # What a backbone changes in lora.SETTINGS. shift is in pixels of 512; dropout of the adapter; optimiser 'adamw8bit' holds its
 # state in 8 bits, quantise 'nf4' the transformer in 4 (both bitsandbytes'); views: augmented views of an image, encoded once.
-COMMON = dict(rank=16, alpha=16.0, learning_rate=1e-4, batch=4, prior=0.25, shift=16, dropout=0.0, optimiser="adamw", quantise="", views=4)
-PAPER = dict(rank=64, alpha=8.0, dropout=0.08, learning_rate=5e-3, optimiser="adamw8bit", quantise="nf4")  # arXiv 2605.11898, with adapter_steps=200
+COMMON = dict(
+    rank=16,
+    alpha=16.0,
+    learning_rate=1e-4,
+    batch=4,
+    prior=0.25,
+    shift=16,
+    dropout=0.0,
+    optimiser="adamw",
+    quantise="",
+    views=4,
+)
+PAPER = dict(
+    rank=64, alpha=8.0, dropout=0.08, learning_rate=5e-3, optimiser="adamw8bit", quantise="nf4"
+)  # arXiv 2605.11898, with adapter_steps=200
 SETTINGS = {"mini": {}, "sd15": COMMON, "flux2-klein-4b": COMMON, "flux2-dev": COMMON | PAPER}
 PRESETS = {"": {}, "paper": PAPER}
 
@@ -61,7 +108,9 @@ def settings(name: str, preset: str = "") -> dict:
     if name not in NAMES:
         raise StudyError(f"unknown backbone '{name}': known are {', '.join(NAMES)}")
     if preset not in PRESETS:
-        raise StudyError(f"unknown preset '{preset}': known are {', '.join(p for p in PRESETS if p)}, or '' for none")
+        raise StudyError(
+            f"unknown preset '{preset}': known are {', '.join(p for p in PRESETS if p)}, or '' for none"
+        )
     if preset and name in ("mini", "sd15"):
         raise StudyError(f"preset '{preset}' is for FLUX.2: set preset='' or backbone='flux2-dev'")
     return SETTINGS[name] | PRESETS[preset]
@@ -76,14 +125,22 @@ def request(name: str, domain, image_size: int, quantise: str = "") -> dict:
         return {"base": store.sha256(mini.weights())}
     from . import large  # here and below: transformers is imported only where it is needed
 
-    return {"backbone": name, "base": identity(name, quantise), "prompts": list(large.prompts(domain)), "channels": domain.channels, "image_size": image_size}
+    return {
+        "backbone": name,
+        "base": identity(name, quantise),
+        "prompts": list(large.prompts(domain)),
+        "channels": domain.channels,
+        "image_size": image_size,
+    }
 
 
 def of(adapter: dict) -> dict:
     """The backbone's part of what lora.request returned: what `request` had put in."""
     if adapter["backbone"] == "mini":
         return {"base": adapter["base"]}
-    return {name: adapter[name] for name in ("backbone", "base", "prompts", "channels", "image_size")}
+    return {
+        name: adapter[name] for name in ("backbone", "base", "prompts", "channels", "image_size")
+    }
 
 
 def load(asked: dict, device: str = "cpu"):
@@ -98,7 +155,17 @@ def load(asked: dict, device: str = "cpu"):
 
     card, folder, quantise = CARDS[name], weights(name), asked["base"].partition("+")[2]
     try:
-        return large.load(name, card.pipeline, folder, asked["base"], asked["prompts"], asked["channels"], card.batch, device, quantise)
+        return large.load(
+            name,
+            card.pipeline,
+            folder,
+            asked["base"],
+            asked["prompts"],
+            asked["channels"],
+            card.batch,
+            device,
+            quantise,
+        )
     except torch.OutOfMemoryError as error:
         raise out_of_memory(name) from error
 
@@ -108,8 +175,16 @@ def identity(name: str, quantise: str = "") -> str:
     if name == "mini":
         return store.sha256(mini.weights())
     local = os.environ.get(variable(name))
-    files = sorted(p for p in Path(local).rglob("*") if p.suffix in (".json", ".safetensors")) if local else []
-    base = images.data_hash(files, [str(p.relative_to(local)) for p in files]) if local else CARDS[name].revision
+    files = (
+        sorted(p for p in Path(local).rglob("*") if p.suffix in (".json", ".safetensors"))
+        if local
+        else []
+    )
+    base = (
+        images.data_hash(files, [str(p.relative_to(local)) for p in files])
+        if local
+        else CARDS[name].revision
+    )
     return f"{base}+{quantise}" if quantise else base
 
 
@@ -123,12 +198,25 @@ def weights(name: str) -> Path:
     card = CARDS[name]
     if local := os.environ.get(variable(name)):
         if lacking := missing(Path(local), card.parts):
-            raise StudyError(f"{variable(name)}={local}: {lacking} is missing; it must be a folder of a {card.pipeline} as save_pretrained writes it")
+            raise StudyError(
+                f"{variable(name)}={local}: {lacking} is missing; it must be a folder of a {card.pipeline} as save_pretrained writes it"
+            )
         return Path(local)
-    wanted = dict(repo_id=card.repository, revision=card.revision, allow_patterns=[
-        "model_index.json", "scheduler/*", "tokenizer/*", *(f"{p}/*.json" for p in card.parts), *(f"{p}/*.safetensors" for p in card.parts)],
-        ignore_patterns=["*.fp16*", "*.non_ema*"])
-    here = huggingface_hub.try_to_load_from_cache(card.repository, "model_index.json", revision=card.revision)
+    wanted = dict(
+        repo_id=card.repository,
+        revision=card.revision,
+        allow_patterns=[
+            "model_index.json",
+            "scheduler/*",
+            "tokenizer/*",
+            *(f"{p}/*.json" for p in card.parts),
+            *(f"{p}/*.safetensors" for p in card.parts),
+        ],
+        ignore_patterns=["*.fp16*", "*.non_ema*"],
+    )
+    here = huggingface_hub.try_to_load_from_cache(
+        card.repository, "model_index.json", revision=card.revision
+    )
     if isinstance(here, str) and not missing(Path(here).parent, card.parts):
         return Path(here).parent
     _room(name)
@@ -137,24 +225,38 @@ def weights(name: str) -> Path:
     try:
         folder = Path(huggingface_hub.snapshot_download(**wanted))
     except GatedRepoError as error:
-        raise StudyError(f"{name} is gated: accept its licence ({card.licence}) at https://huggingface.co/{card.repository}, "
-                         f"then `hf auth login`; it needs {needs}") from error
+        raise StudyError(
+            f"{name} is gated: accept its licence ({card.licence}) at https://huggingface.co/{card.repository}, "
+            f"then `hf auth login`; it needs {needs}"
+        ) from error
     except RevisionNotFoundError as error:
-        raise StudyError(f"{name}: commit {card.revision} has gone from {card.repository}; take another in fsl_utils.backbones.CARDS "
-                         f"(adapters of the old one will not fit), or set {variable(name)} to a copy of the old weights") from error
+        raise StudyError(
+            f"{name}: commit {card.revision} has gone from {card.repository}; take another in fsl_utils.backbones.CARDS "
+            f"(adapters of the old one will not fit), or set {variable(name)} to a copy of the old weights"
+        ) from error
     except RepositoryNotFoundError as error:
-        raise StudyError(f"{name}: {card.repository} is not on the hub, or needs `hf auth login`; it needs {needs}") from error
+        raise StudyError(
+            f"{name}: {card.repository} is not on the hub, or needs `hf auth login`; it needs {needs}"
+        ) from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        raise StudyError(f"the weights of {name} are not here and the hub cannot be reached: `{command}` where there is a network, "
-                         f"or set {variable(name)} to a folder of them; {name} needs {needs}") from error
+        raise StudyError(
+            f"the weights of {name} are not here and the hub cannot be reached: `{command}` where there is a network, "
+            f"or set {variable(name)} to a folder of them; {name} needs {needs}"
+        ) from error
     except (HfHubHTTPError, OSError) as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            raise StudyError(f"disk full while fetching {name}: it needs {needs}; set HF_HOME to a larger disk and run again, "
-                             "the download goes on where it stopped") from error
+            raise StudyError(
+                f"disk full while fetching {name}: it needs {needs}; set HF_HOME to a larger disk and run again, "
+                "the download goes on where it stopped"
+            ) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise StudyError(f"fetching {name} failed ({reason}): run it again, the download goes on where it stopped; it needs {needs}") from error
+        raise StudyError(
+            f"fetching {name} failed ({reason}): run it again, the download goes on where it stopped; it needs {needs}"
+        ) from error
     if lacking := missing(folder, card.parts):
-        raise StudyError(f"{folder}: {lacking} is missing, the download broke off: run `{command}`, which goes on where it stopped")
+        raise StudyError(
+            f"{folder}: {lacking} is missing, the download broke off: run `{command}`, which goes on where it stopped"
+        )
     return folder
 
 
@@ -183,8 +285,10 @@ def _room(name: str) -> None:
     """Raise StudyError where the disk cannot take the weights."""
     free = shutil.disk_usage(_cache()).free / 1e9
     if free < CARDS[name].disk:
-        raise StudyError(f"{name} takes {CARDS[name].disk:g} GB of disk, but {free:.0f} GB are free in {_cache()}: "
-                         f"set HF_HOME to a larger disk, or backbone='{CARDS[name].smaller}'")
+        raise StudyError(
+            f"{name} takes {CARDS[name].disk:g} GB of disk, but {free:.0f} GB are free in {_cache()}: "
+            f"set HF_HOME to a larger disk, or backbone='{CARDS[name].smaller}'"
+        )
 
 
 def out_of_memory(name: str) -> StudyError:
@@ -192,24 +296,59 @@ def out_of_memory(name: str) -> StudyError:
     if name == "mini":
         return StudyError("out of memory on a single image: free some memory")
     card, total = CARDS[name], gpu_memory()
-    return StudyError(f"out of memory: {name} needs about {card.memory:g} GB at one image a time, this device has {total:.0f} GB: close what else uses it, "
-                      f"set preset='paper' (4-bit weights), or take backbone='{card.smaller}'")
+    return StudyError(
+        f"out of memory: {name} needs about {card.memory:g} GB at one image a time, this device has {total:.0f} GB: close what else uses it, "
+        f"set preset='paper' (4-bit weights), or take backbone='{card.smaller}'"
+    )
 
 
 def gpu_memory() -> float:
     """Memory of the CUDA device in GB, 0 without one."""
-    return torch.cuda.get_device_properties(0).total_memory / 1e9 if torch.cuda.is_available() else 0.0
+    return (
+        torch.cuda.get_device_properties(0).total_memory / 1e9 if torch.cuda.is_available() else 0.0
+    )
 
 
 def feasible() -> pd.DataFrame:
     """Which backbones this machine could run: licence, needs in GB, `here` (yes, or what is missing)."""
     free, gpu = shutil.disk_usage(_cache()).free / 1e9, gpu_memory()
-    rows = [{"backbone": "mini", "licence": "CC BY-NC-SA 4.0", "disk, GB": 0.02, "GPU memory, GB": 0, "here": "yes"}]
+    rows = [
+        {
+            "backbone": "mini",
+            "licence": "CC BY-NC-SA 4.0",
+            "disk, GB": 0.02,
+            "GPU memory, GB": 0,
+            "here": "yes",
+        }
+    ]
     for name, card in CARDS.items():
         there = bool(os.environ.get(variable(name))) or isinstance(
-            huggingface_hub.try_to_load_from_cache(card.repository, "model_index.json", revision=card.revision), str)
-        lacks = [] if gpu >= card.memory else [f"a GPU of {card.memory:g} GB (this machine: {f'{gpu:.0f} GB' if gpu else 'none'})"]
-        lacks += [] if there or free >= card.disk else [f"{card.disk:g} GB of disk ({free:.0f} GB are free)"]
-        rows.append({"backbone": name, "licence": card.licence + (", gated" if card.gated else ""), "disk, GB": card.disk,
-                     "GPU memory, GB": card.memory, "here": "needs " + " and ".join(lacks) if lacks else "yes" + ("" if there else ", after a download")})
+            huggingface_hub.try_to_load_from_cache(
+                card.repository, "model_index.json", revision=card.revision
+            ),
+            str,
+        )
+        lacks = (
+            []
+            if gpu >= card.memory
+            else [
+                f"a GPU of {card.memory:g} GB (this machine: {f'{gpu:.0f} GB' if gpu else 'none'})"
+            ]
+        )
+        lacks += (
+            []
+            if there or free >= card.disk
+            else [f"{card.disk:g} GB of disk ({free:.0f} GB are free)"]
+        )
+        rows.append(
+            {
+                "backbone": name,
+                "licence": card.licence + (", gated" if card.gated else ""),
+                "disk, GB": card.disk,
+                "GPU memory, GB": card.memory,
+                "here": "needs " + " and ".join(lacks)
+                if lacks
+                else "yes" + ("" if there else ", after a download"),
+            }
+        )
     return pd.DataFrame(rows).set_index("backbone")

@@ -22,8 +22,16 @@ def sampler(domain, draw, adapter: dict, device: str = "cpu") -> None:
         with out:
             out.clear_output(wait=True)
             try:
-                wanted = generate.request(adapter, domain, draw, mode=mode.value, guidance=guidance.value,
-                                          strength=strength.value, steps=steps.value, seed=seed.value)
+                wanted = generate.request(
+                    adapter,
+                    domain,
+                    draw,
+                    mode=mode.value,
+                    guidance=guidance.value,
+                    strength=strength.value,
+                    steps=steps.value,
+                    seed=seed.value,
+                )
                 if "backbone" not in opened:
                     opened["backbone"] = generate.open_backbone(wanted, device)
                 images = generate.sample(opened["backbone"], wanted, range(8), domain, draw)
@@ -32,7 +40,13 @@ def sampler(domain, draw, adapter: dict, device: str = "cpu") -> None:
                 return
             rows = [(f"{mode.value}, guidance {guidance.value:g}", images)]
             if mode.value != "noise":
-                rows.insert(0, ("made from", domain.images(images.shape[-1])[generate.sources(wanted, range(8), draw)]))
+                rows.insert(
+                    0,
+                    (
+                        "made from",
+                        domain.images(images.shape[-1])[generate.sources(wanted, range(8), draw)],
+                    ),
+                )
             figure = plots.sheet(rows, per_row=8)
             display(figure)
             plt.close(figure)
@@ -40,7 +54,11 @@ def sampler(domain, draw, adapter: dict, device: str = "cpu") -> None:
     button.on_click(show)
     for knob in (mode, guidance, strength, steps, seed):
         knob.observe(show, "value")
-    display(widgets.VBox([widgets.HBox([mode, seed]), widgets.HBox([guidance, strength, steps]), button, out]))
+    display(
+        widgets.VBox(
+            [widgets.HBox([mode, seed]), widgets.HBox([guidance, strength, steps]), button, out]
+        )
+    )
 
 
 def explorer(table_of_cells, scores) -> None:
@@ -53,7 +71,11 @@ def explorer(table_of_cells, scores) -> None:
 
     def chosen():
         part = made[study.value]
-        return part[(part["arm"] == arm.value) & (part["ratio"] == ratio.value) & (part["draw"] == draw.value)]
+        return part[
+            (part["arm"] == arm.value)
+            & (part["ratio"] == ratio.value)
+            & (part["draw"] == draw.value)
+        ]
 
     def show(make):
         out.clear_output(wait=True)
@@ -79,7 +101,11 @@ def explorer(table_of_cells, scores) -> None:
     def reratio(_=None):
         part = made[study.value]
         if arm.value is not None:  # as it is for a moment while its options change
-            offer(ratio, sorted(part.loc[part["arm"] == arm.value, "ratio"].unique().tolist()), contrasts.PRIMARY[1])
+            offer(
+                ratio,
+                sorted(part.loc[part["arm"] == arm.value, "ratio"].unique().tolist()),
+                contrasts.PRIMARY[1],
+            )
 
     def curve(_=None):
         if None in (arm.value, ratio.value):
@@ -93,7 +119,12 @@ def explorer(table_of_cells, scores) -> None:
         show(lambda: plots.curve(table, list(dict.fromkeys(["real", "duplicate", arm.value]))))
         row = table[(table["arm"] == arm.value) & (table["ratio"] == ratio.value)]
         with out:
-            print("\n".join(f"{r.arm} {r.ratio:g}x: {r.mean:.3f} [{r.low:.3f}, {r.high:.3f}], {r.n_draws} draws" for r in row.itertuples()))
+            print(
+                "\n".join(
+                    f"{r.arm} {r.ratio:g}x: {r.mean:.3f} [{r.low:.3f}, {r.high:.3f}], {r.n_draws} draws"
+                    for r in row.itertuples()
+                )
+            )
 
     def errors(_):
         cells = chosen()
@@ -110,7 +141,9 @@ def explorer(table_of_cells, scores) -> None:
     for knob in (study, metric, arm, ratio):
         knob.observe(curve, "value")
     button.on_click(errors)
-    display(widgets.VBox([study, widgets.HBox([metric, arm]), widgets.HBox([ratio, draw, button]), out]))
+    display(
+        widgets.VBox([study, widgets.HBox([metric, arm]), widgets.HBox([ratio, draw, button]), out])
+    )
 
 
 def neighbours(synthetic, nearest, real) -> None:
@@ -119,13 +152,23 @@ def neighbours(synthetic, nearest, real) -> None:
     synthetic: uint8 [N, C, S, S]. nearest: of `copies.Verdicts`. real: all images of the domain, in table order.
     """
     order = nearest.sort_values("distance").reset_index(drop=True)
-    place, out = widgets.IntSlider(0, min=0, max=len(order) - 1, description="rank"), widgets.Output()
+    place, out = (
+        widgets.IntSlider(0, min=0, max=len(order) - 1, description="rank"),
+        widgets.Output(),
+    )
 
     def show(_=None):
         row = order.iloc[place.value]
         verdict = "copied" if row["copied"] else "not copied"
-        figure = plots.sheet([(f"synthetic {row['number']} | {row['image']} | distance {row['distance']:.3f}, {verdict}",
-                               [synthetic[row["number"]], real[row["row"]]])], per_row=2)
+        figure = plots.sheet(
+            [
+                (
+                    f"synthetic {row['number']} | {row['image']} | distance {row['distance']:.3f}, {verdict}",
+                    [synthetic[row["number"]], real[row["row"]]],
+                )
+            ],
+            per_row=2,
+        )
         figure.set_size_inches(3.4, 2)
         with out:
             out.clear_output(wait=True)

@@ -16,8 +16,16 @@ CLAIMS = [
     ("PR-AUC rises", "pr_auc", MORE),
     ("moderate is best: 4x over .5x, F1 at .5", "f1", {LORA: 1, ("lora", 0.5): -1}),
     ("moderate is best: 4x over 20x, F1 at .5", "f1", {LORA: 1, ("lora", 20.0): -1}),
-    ("the adapter is the reason: 4x over as many images of the backbone alone, PR-AUC", "pr_auc", {LORA: 1, ("base_synth", 4.0): -1}),
-    ("returns diminish: 0 to 4x adds more than 4x to 20x, F1 at .5", "f1", {LORA: 2, REAL: -1, ("lora", 20.0): -1}),
+    (
+        "the adapter is the reason: 4x over as many images of the backbone alone, PR-AUC",
+        "pr_auc",
+        {LORA: 1, ("base_synth", 4.0): -1},
+    ),
+    (
+        "returns diminish: 0 to 4x adds more than 4x to 20x, F1 at .5",
+        "f1",
+        {LORA: 2, REAL: -1, ("lora", 20.0): -1},
+    ),
 ]
 MENTIONED = {key for _, _, weights in CLAIMS for key in weights}
 
@@ -33,8 +41,14 @@ def table(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
         run = list(zip(part["arm"], part["ratio"]))
         fitting = [claim for claim in CLAIMS if set(run).issuperset(claim[2])]
         spoken_of = part[[key in MENTIONED for key in run]]
-        found = {metric: stats.resample(spoken_of, scores, metric) for metric in dict.fromkeys(metric for _, metric, _ in fitting)}
-        rows += [{"claim": claim, **contrasts.combination(found[metric], weights)} for claim, metric, weights in fitting]
+        found = {
+            metric: stats.resample(spoken_of, scores, metric)
+            for metric in dict.fromkeys(metric for _, metric, _ in fitting)
+        }
+        rows += [
+            {"claim": claim, **contrasts.combination(found[metric], weights)}
+            for claim, metric, weights in fitting
+        ]
     frame = pd.DataFrame(rows)
     if frame.empty:
         return frame
@@ -45,4 +59,6 @@ def table(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     frame.loc[shown & (frame["low"] > 0), "verdict"] = "holds"
     frame.loc[shown & (frame["high"] < 0), "verdict"] = "does not"
     order = [claim for claim, _, _ in CLAIMS]
-    return frame.sort_values("claim", key=lambda names: names.map(order.index), kind="stable").reset_index(drop=True)
+    return frame.sort_values(
+        "claim", key=lambda names: names.map(order.index), kind="stable"
+    ).reset_index(drop=True)

@@ -17,7 +17,9 @@ PROBE = dict(C=0.003)
 RESNET = dict(batch=64, learning_rate=1e-3, weight_decay=0.01, shift=4, focal_gamma=2.0)
 
 
-def fit_probe(features: np.ndarray, labels: np.ndarray, reference: np.ndarray) -> tuple[StandardScaler, LogisticRegression]:
+def fit_probe(
+    features: np.ndarray, labels: np.ndarray, reference: np.ndarray
+) -> tuple[StandardScaler, LogisticRegression]:
     """Logistic regression with pos_weight = common / rare of the mixed set.
 
     features [N, D], labels [N]. `reference` [M, D]: the draw's real training images; they set the
@@ -31,7 +33,9 @@ def fit_probe(features: np.ndarray, labels: np.ndarray, reference: np.ndarray) -
     return scaler, model.fit(scaler.transform(features), labels, sample_weight=weight)
 
 
-def score_probe(fitted: tuple[StandardScaler, LogisticRegression], features: np.ndarray) -> np.ndarray:
+def score_probe(
+    fitted: tuple[StandardScaler, LogisticRegression], features: np.ndarray
+) -> np.ndarray:
     """Probability of the rare class, float64 [N]."""
     scaler, model = fitted
     return model.predict_proba(scaler.transform(features))[:, 1]
@@ -60,20 +64,36 @@ def new_resnet(init: str, seed: int) -> torch.nn.Module:
 def to_input(images: torch.Tensor) -> torch.Tensor:
     """uint8 [N, 1 or 3, H, W] -> normalised float [N, 3, H, W], channels last, as ImageNet weights expect."""
     transform = ResNet18_Weights.IMAGENET1K_V1.transforms()
-    mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (transform.mean, transform.std))
+    mean, std = (
+        torch.tensor(v, device=images.device)[:, None, None]
+        for v in (transform.mean, transform.std)
+    )
     pixels = (images.float().div(255).expand(-1, 3, -1, -1) - mean) / std
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
-def train_resnet(images: torch.Tensor, labels: torch.Tensor, arm: Arm, *, steps: int, seed: int, init: str,
-                 flips: str, device: str = "cpu") -> Iterator[dict]:
+def train_resnet(
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    arm: Arm,
+    *,
+    steps: int,
+    seed: int,
+    init: str,
+    flips: str,
+    device: str = "cpu",
+) -> Iterator[dict]:
     """Train on uint8 images [N, C, H, W] and labels [N] for `steps` of 64; yields {step, loss, model}.
 
     AdamW under a one-cycle rate; the last step is the result. Arms that share a seed start from the same weights.
     """
     model = new_resnet(init, seed).to(device, memory_format=torch.channels_last).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=RESNET["learning_rate"], weight_decay=RESNET["weight_decay"])
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, RESNET["learning_rate"], total_steps=max(steps, 2), cycle_momentum=False)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=RESNET["learning_rate"], weight_decay=RESNET["weight_decay"]
+    )
+    rate = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, RESNET["learning_rate"], total_steps=max(steps, 2), cycle_momentum=False
+    )
     images, labels = images.to(device), labels.to(device).float()
     n_rare = float(labels.sum())
     balance = (len(labels) - n_rare) / n_rare
@@ -82,7 +102,10 @@ def train_resnet(images: torch.Tensor, labels: torch.Tensor, arm: Arm, *, steps:
     for step in range(steps):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         chosen = torch.from_numpy(next(rows)).to(device)
-        batch, target = augment.flips_and_shifts(images[chosen], flips, RESNET["shift"], generator), labels[chosen]
+        batch, target = (
+            augment.flips_and_shifts(images[chosen], flips, RESNET["shift"], generator),
+            labels[chosen],
+        )
         if strong:
             batch, target = strong(batch, target, generator)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
@@ -97,10 +120,20 @@ def train_resnet(images: torch.Tensor, labels: torch.Tensor, arm: Arm, *, steps:
 
 def _loss(logits, target, arm: Arm, balance: float) -> torch.Tensor:
     """BCE with pos_weight, or focal loss (Lin et al. 2017), so that both classes weigh the same in all."""
-    pos_weight = 1.0 if arm.sampling == "balanced" else balance  # balanced batches are balanced already
+    pos_weight = (
+        1.0 if arm.sampling == "balanced" else balance
+    )  # balanced batches are balanced already
     if arm.loss == "focal":
-        return sigmoid_focal_loss(logits, target, alpha=pos_weight / (1 + pos_weight), gamma=RESNET["focal_gamma"], reduction="mean")
-    return F.binary_cross_entropy_with_logits(logits, target, pos_weight=torch.tensor(pos_weight, device=logits.device))
+        return sigmoid_focal_loss(
+            logits,
+            target,
+            alpha=pos_weight / (1 + pos_weight),
+            gamma=RESNET["focal_gamma"],
+            reduction="mean",
+        )
+    return F.binary_cross_entropy_with_logits(
+        logits, target, pos_weight=torch.tensor(pos_weight, device=logits.device)
+    )
 
 
 def batches(labels: np.ndarray, sampling: str, size: int, seed: int) -> Iterator[np.ndarray]:
@@ -119,11 +152,16 @@ def batches(labels: np.ndarray, sampling: str, size: int, seed: int) -> Iterator
 
 
 @torch.inference_mode()
-def score_resnet(model: torch.nn.Module, images: np.ndarray, device: str = "cpu", penultimate: bool = False) -> np.ndarray:
+def score_resnet(
+    model: torch.nn.Module, images: np.ndarray, device: str = "cpu", penultimate: bool = False
+) -> np.ndarray:
     """Probability of the rare class for uint8 images, float64 [N]; or the features before the head, [N, 512]."""
     model.eval()
     head, model.fc = model.fc, torch.nn.Identity()
-    parts = [model(to_input(torch.from_numpy(np.array(images[i : i + 128])).to(device))) for i in range(0, len(images), 128)]
+    parts = [
+        model(to_input(torch.from_numpy(np.array(images[i : i + 128])).to(device)))
+        for i in range(0, len(images), 128)
+    ]
     model.fc = head
     features = torch.cat(parts)
     out = features if penultimate else torch.sigmoid(head(features).squeeze(1).double())

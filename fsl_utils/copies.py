@@ -76,11 +76,17 @@ def distance_matrix(images: np.ndarray, real: np.ndarray, flips: str) -> np.ndar
     for mirrored in _mirrored(_smooth(images), flips):
         for dy in range(-SHIFT, SHIFT + 1):
             for dx in range(-SHIFT, SHIFT + 1):
-                np.minimum(best, 1 - _standardised(_window(mirrored, dy, dx), template) @ reference, out=best)
+                np.minimum(
+                    best,
+                    1 - _standardised(_window(mirrored, dy, dx), template) @ reference,
+                    out=best,
+                )
     return best.clip(min=0)
 
 
-def check(images: np.ndarray, domain, draw, image_size: int, unseen: np.ndarray | None = None) -> Verdicts:
+def check(
+    images: np.ndarray, domain, draw, image_size: int, unseen: np.ndarray | None = None
+) -> Verdicts:
     """Judge synthetic images, uint8 [N, C, S, S], by `rule` of the same arguments. Raises StudyError where there is none to judge."""
     return judge(images, rule(domain, draw, image_size, unseen))
 
@@ -101,9 +107,18 @@ def rule(domain, draw, image_size: int, unseen: np.ndarray | None = None) -> Rul
     usual = np.isfinite(apart)  # else all references are of its group
     unseen, apart = unseen[usual], apart[usual]
     if not len(unseen):
-        raise StudyError("no unseen real image of another group than the references: a copy rate needs some")
-    return Rule(rows, real[rows], names[rows], flips, pd.DataFrame({"image": names[unseen], "distance": apart}),
-                float(np.quantile(apart, QUANTILE)), false_alarm(apart, draw.groups[unseen]))
+        raise StudyError(
+            "no unseen real image of another group than the references: a copy rate needs some"
+        )
+    return Rule(
+        rows,
+        real[rows],
+        names[rows],
+        flips,
+        pd.DataFrame({"image": names[unseen], "distance": apart}),
+        float(np.quantile(apart, QUANTILE)),
+        false_alarm(apart, draw.groups[unseen]),
+    )
 
 
 def judge(images: np.ndarray, by: Rule, ignored: np.ndarray | None = None) -> Verdicts:
@@ -117,8 +132,20 @@ def judge(images: np.ndarray, by: Rule, ignored: np.ndarray | None = None) -> Ve
     if ignored is not None:
         distance = np.where(ignored, 2, distance)
     found = distance.argmin(axis=1)
-    nearest = pd.DataFrame({"number": np.arange(len(images)), "image": by.names[found], "row": by.rows[found], "distance": distance.min(axis=1)})
-    return Verdicts(nearest.assign(copied=nearest["distance"] < by.threshold), by.unseen, by.threshold, by.false_alarm)
+    nearest = pd.DataFrame(
+        {
+            "number": np.arange(len(images)),
+            "image": by.names[found],
+            "row": by.rows[found],
+            "distance": distance.min(axis=1),
+        }
+    )
+    return Verdicts(
+        nearest.assign(copied=nearest["distance"] < by.threshold),
+        by.unseen,
+        by.threshold,
+        by.false_alarm,
+    )
 
 
 def false_alarm(nearest: np.ndarray, groups: np.ndarray) -> float:
@@ -129,7 +156,10 @@ def false_alarm(nearest: np.ndarray, groups: np.ndarray) -> float:
     folds = min(FOLDS, len(np.unique(groups)))
     if folds < 2:
         return float("nan")
-    called = [nearest[judged] < np.quantile(nearest[setting], QUANTILE) for setting, judged in GroupKFold(folds).split(nearest, groups=groups)]
+    called = [
+        nearest[judged] < np.quantile(nearest[setting], QUANTILE)
+        for setting, judged in GroupKFold(folds).split(nearest, groups=groups)
+    ]
     return float(np.concatenate(called).mean())
 
 

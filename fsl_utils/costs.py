@@ -12,11 +12,17 @@ from . import arms, grid, store
 
 # Measured on two cores (make study): core-seconds and bytes a unit.
 SHIPPED = {
-    "adapter mini": (2 * 122 / 400, 18e6 / 400),       # an optimiser step
-    "pool mini": (2 * 54 / 8_000, 27e6 / 8_000),       # one solver step of one image, with its features and verdicts
-    "cells probe": (2 * 30, 1e7),                      # a notebook: nearly all of it is start and features, whatever the arms
-    "cells resnet18": (2 * 126 / 600, 127),            # an optimiser step at 64 x 64 pixels
-    "report mini": (2 * 24, 3e6),                      # a report
+    "adapter mini": (2 * 122 / 400, 18e6 / 400),  # an optimiser step
+    "pool mini": (
+        2 * 54 / 8_000,
+        27e6 / 8_000,
+    ),  # one solver step of one image, with its features and verdicts
+    "cells probe": (
+        2 * 30,
+        1e7,
+    ),  # a notebook: nearly all of it is start and features, whatever the arms
+    "cells resnet18": (2 * 126 / 600, 127),  # an optimiser step at 64 x 64 pixels
+    "report mini": (2 * 24, 3e6),  # a report
 }
 STEP = 64 * 64  # pixels of the image that a ResNet step is counted in
 LATEST = 500  # finished runs looked at
@@ -33,9 +39,15 @@ def units(node: grid.Node) -> dict[str, float]:
     if node.stage == "report":
         return {f"report {v['backbone']}": 1}
     planned = grid.planned(v)
-    scale = len(planned) * v["classifier_steps"] * v["image_size"] ** 2 / STEP if v["classifier"] == "resnet18" else 1
+    scale = (
+        len(planned) * v["classifier_steps"] * v["image_size"] ** 2 / STEP
+        if v["classifier"] == "resnet18"
+        else 1
+    )
     work = {f"cells {v['classifier']}": scale}
-    common = [ratio for name, ratio in planned if "common" in arms.POOLS.get(arms.get(name).images, ())]
+    common = [
+        ratio for name, ratio in planned if "common" in arms.POOLS.get(arms.get(name).images, ())
+    ]
     if common:
         work[f"pool {v['backbone']}"] = max(common) * v["n_real"] * v["steps"]
     return work
@@ -47,16 +59,27 @@ def measured() -> dict[str, tuple[float, float]]:
     for path in islice((store.root() / "run").glob("*/manifest.json"), LATEST):
         try:
             record = json.loads(path.read_text())
-            stage = {notebook: stage for stage, notebook in grid.STAGES.items()}[record["params"]["notebook"]]
+            stage = {notebook: stage for stage, notebook in grid.STAGES.items()}[
+                record["params"]["notebook"]
+            ]
             own = {thing for thing in record["things"] if thing.startswith(stage.rstrip("s"))}
-            work = units(grid.Node(stage, tuple((k, json.dumps(v)) for k, v in record["params"]["parameters"].items())))
+            work = units(
+                grid.Node(
+                    stage,
+                    tuple((k, json.dumps(v)) for k, v in record["params"]["parameters"].items()),
+                )
+            )
             if own and own <= set(record["made"]) and len(work) == 1:
                 [(kind, amount)] = work.items()
-                seen.setdefault(kind, []).append((record["seconds"] * record["node_threads"], record["made_bytes"], amount))
+                seen.setdefault(kind, []).append(
+                    (record["seconds"] * record["node_threads"], record["made_bytes"], amount)
+                )
         except (OSError, ValueError, KeyError):
             continue  # a run of another kind (notebook 06), or one that is just being replaced
     sums = {kind: [sum(values) for values in zip(*rows)] for kind, rows in seen.items()}
-    return SHIPPED | {kind: (seconds / work, size / work) for kind, (seconds, size, work) in sums.items()}
+    return SHIPPED | {
+        kind: (seconds / work, size / work) for kind, (seconds, size, work) in sums.items()
+    }
 
 
 def of(node: grid.Node, table: dict) -> tuple[float, float]:
@@ -74,5 +97,10 @@ def wall(nodes: list[grid.Node], table: dict, workers: int, threads: int) -> flo
     """Seconds that `nodes` take: their work shared by all workers, and no less than the longest chain of nodes that need one another."""
     left, ends = set(nodes), {}
     for node in nodes:  # in an order in which what is needed comes first
-        ends[node] = of(node, table)[0] / threads + max((ends[needed] for needed in node.needs if needed in left), default=0)
-    return max(max(ends.values(), default=0), sum(of(node, table)[0] for node in nodes) / (workers * threads))
+        ends[node] = of(node, table)[0] / threads + max(
+            (ends[needed] for needed in node.needs if needed in left), default=0
+        )
+    return max(
+        max(ends.values(), default=0),
+        sum(of(node, table)[0] for node in nodes) / (workers * threads),
+    )

@@ -42,21 +42,31 @@ class Measure:
     def embed(self, images: np.ndarray, device: str = "cpu") -> np.ndarray:
         """Vectors of uint8 images [N, 1 or 3, H, W], float32 [N, D], with |u - v|^2 the distance."""
         self.net.to(device)
-        return np.concatenate([self._embed(images[i : i + BATCH], device) for i in range(0, len(images), BATCH)])
+        return np.concatenate(
+            [self._embed(images[i : i + BATCH], device) for i in range(0, len(images), BATCH)]
+        )
 
     @torch.inference_mode()
     def _embed(self, images: np.ndarray, device: str) -> np.ndarray:
         pixels = resized(images).to(device).div(127.5).sub(1)
         layers = self.layers(pixels.expand(-1, 3, -1, -1).contiguous())
         places = [layer.shape[2] * layer.shape[3] for layer in layers]
-        return torch.cat([(layer / n**0.5).flatten(1) for layer, n in zip(layers, places)], dim=1).cpu().numpy()
+        return (
+            torch.cat([(layer / n**0.5).flatten(1) for layer, n in zip(layers, places)], dim=1)
+            .cpu()
+            .numpy()
+        )
 
 
 def resized(images: np.ndarray) -> torch.Tensor:
     """uint8 [N, C, H, W] -> float32 [N, C, 64, 64] in 0..255."""
-    pixels = torch.from_numpy(np.array(images)).float()  # copied: a memory-mapped array is read-only
+    pixels = torch.from_numpy(
+        np.array(images)
+    ).float()  # copied: a memory-mapped array is read-only
     if pixels.shape[-2:] != (SIZE, SIZE):
-        pixels = F.interpolate(pixels, size=(SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False)
+        pixels = F.interpolate(
+            pixels, size=(SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False
+        )
     return pixels
 
 
@@ -82,11 +92,17 @@ def alexnet_weights() -> dict | None:
     socket.setdefaulttimeout(PATIENCE)  # torch's download takes no timeout of its own
     try:
         if not cached.is_file():
-            urllib.request.urlopen(urllib.request.Request(ALEXNET_URL, method="HEAD"), timeout=PATIENCE).close()
-        return torch.hub.load_state_dict_from_url(ALEXNET_URL, map_location="cpu", check_hash=True, weights_only=True)
+            urllib.request.urlopen(
+                urllib.request.Request(ALEXNET_URL, method="HEAD"), timeout=PATIENCE
+            ).close()
+        return torch.hub.load_state_dict_from_url(
+            ALEXNET_URL, map_location="cpu", check_hash=True, weights_only=True
+        )
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         if cached.is_file():
-            raise StudyError(f"{cached}: not the weights of AlexNet ({str(error).splitlines()[0]}); remove the file") from error
+            raise StudyError(
+                f"{cached}: not the weights of AlexNet ({str(error).splitlines()[0]}); remove the file"
+            ) from error
         return None  # no network (URLError and a timeout are OSErrors), or one that answers with something else
     finally:
         socket.setdefaulttimeout(before)
@@ -100,13 +116,18 @@ def lpips_alex(alexnet_state: dict) -> Measure:
         warnings.simplefilter("ignore")  # lpips asks torchvision in an outdated way
         net = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
     # slice1.0, slice2.3, ... of lpips are features.0, features.3, ... of torchvision
-    net.net.load_state_dict({name: alexnet_state[f"features.{name.split('.', 1)[1]}"] for name in net.net.state_dict()})
+    net.net.load_state_dict(
+        {name: alexnet_state[f"features.{name.split('.', 1)[1]}"] for name in net.net.state_dict()}
+    )
     net.eval().requires_grad_(False)
 
     def layers(pixels):
         found = net.net(net.scaling_layer(pixels))
         # A head is a convolution by one non-negative weight a channel: its root moves inside the square.
-        return [lpips.normalize_tensor(x) * net.lins[i].model[-1].weight.clamp(min=0).sqrt() for i, x in enumerate(found)]
+        return [
+            lpips.normalize_tensor(x) * net.lins[i].model[-1].weight.clamp(min=0).sqrt()
+            for i, x in enumerate(found)
+        ]
 
     return Measure("LPIPS", layers, net)
 
@@ -117,7 +138,10 @@ def enet_distance() -> Measure:
 
     def layers(pixels):
         found = []
-        hooks = [net._blocks[i].register_forward_hook(lambda module, given, out: found.append(out)) for i in ENET_BLOCKS]
+        hooks = [
+            net._blocks[i].register_forward_hook(lambda module, given, out: found.append(out))
+            for i in ENET_BLOCKS
+        ]
         try:
             net.extract_features((pixels * 127.5 + 0.5) / 128)
         finally:

@@ -11,27 +11,69 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from . import StudyError, classifiers, copies, distances, features, filters, generate, partitions, store
+from . import (
+    StudyError,
+    classifiers,
+    copies,
+    distances,
+    features,
+    filters,
+    generate,
+    partitions,
+    store,
+)
 
 PAIRS = 500  # at most, of each kind
-KINDS = ("synthetic-synthetic", "real-real within group", "real-real across groups", "synthetic-real")
+KINDS = (
+    "synthetic-synthetic",
+    "real-real within group",
+    "real-real across groups",
+    "synthetic-real",
+)
 SUBSETS = 100
 FOLDS = 5
 MOST_BASE = 200  # images of the backbone alone that its KID is estimated from
 
 
-def request(domain, draw, pool: dict, n: int, image_size: int, *, base: dict | None = None, screen: dict | None = None) -> dict:
+def request(
+    domain,
+    draw,
+    pool: dict,
+    n: int,
+    image_size: int,
+    *,
+    base: dict | None = None,
+    screen: dict | None = None,
+) -> dict:
     """All that determines a report: its key in the store is the hash of this. Arguments as for `report`."""
     return {
-        "pool": store.key("pool", pool), "n_images": n, "base": store.key("pool", base) if base else None, "data": domain.data_hash,
-        "rare_class": domain.rare_class, "protocol": domain.protocol, "draw": draw.number, "n_real": len(draw.shots),
-        "image_size": image_size, "measure": distances.measure().name, "features": features.NAME, "probe": classifiers.PROBE,
+        "pool": store.key("pool", pool),
+        "n_images": n,
+        "base": store.key("pool", base) if base else None,
+        "data": domain.data_hash,
+        "rare_class": domain.rare_class,
+        "protocol": domain.protocol,
+        "draw": draw.number,
+        "n_real": len(draw.shots),
+        "image_size": image_size,
+        "measure": distances.measure().name,
+        "features": features.NAME,
+        "probe": classifiers.PROBE,
         "filter": store.key("filter", screen) if screen else None,
     }
 
 
-def report(domain, draw, pool: dict, n: int, image_size: int, *, base: dict | None = None, screen: dict | None = None,
-           device: str = "cpu") -> dict:
+def report(
+    domain,
+    draw,
+    pool: dict,
+    n: int,
+    image_size: int,
+    *,
+    base: dict | None = None,
+    screen: dict | None = None,
+    device: str = "cpu",
+) -> dict:
     """One row of pools.csv for the first n images of a pool (what generate.request returned), through the store.
 
     base: request of the backbone alone, for `kid_base`. screen: of a filter (filters.request), for `rejected_*`. Real images are the
@@ -54,56 +96,112 @@ def report(domain, draw, pool: dict, n: int, image_size: int, *, base: dict | No
         unseen = copies.held_out(domain, draw)
         rare = np.concatenate([draw.shots, unseen])
         table = domain.table.iloc[rare]
-        frame = pairs(synthetic, domain.images(image_size)[rare], table["group"].to_numpy(), table["image"].to_numpy(), pool["seed"], device)
+        frame = pairs(
+            synthetic,
+            domain.images(image_size)[rare],
+            table["group"].to_numpy(),
+            table["image"].to_numpy(),
+            pool["seed"],
+            device,
+        )
         frame.to_parquet(folder / "pairs.parquet", index=False)
         rule = copies.rule(domain, draw, image_size)
-        verdicts = copies.judge(synthetic, rule, generate.resembled(pool, range(n), rule.rows, draw))
+        verdicts = copies.judge(
+            synthetic, rule, generate.resembled(pool, range(n), rule.rows, draw)
+        )
         verdicts.nearest.to_parquet(folder / "nearest.parquet", index=False)
         verdicts.unseen.to_parquet(folder / "unseen.parquet", index=False)
 
         real = features.of_domain(domain, image_size, ("development",), device)
         made = features.of_pool(synthetic, key, generate.CHUNK, device)
         row = {
-            "report": store.key("report", asked), "pool": key, "domain": domain.name, "rare_class": domain.rare_class, "protocol": domain.protocol,
-            "image_size": image_size, "n_real": len(draw.shots), "draw": draw.number, "seed": pool["seed"], "mode": pool["mode"],
-            "strength": pool.get("strength"), "guidance": pool["guidance"], "steps": pool["steps"], "n_images": n,
-            "n_unseen": len(unseen), "n_unseen_groups": int(domain.table["group"].iloc[unseen].nunique()), "measure": distances.measure().name,
+            "report": store.key("report", asked),
+            "pool": key,
+            "domain": domain.name,
+            "rare_class": domain.rare_class,
+            "protocol": domain.protocol,
+            "image_size": image_size,
+            "n_real": len(draw.shots),
+            "draw": draw.number,
+            "seed": pool["seed"],
+            "mode": pool["mode"],
+            "strength": pool.get("strength"),
+            "guidance": pool["guidance"],
+            "steps": pool["steps"],
+            "n_images": n,
+            "n_unseen": len(unseen),
+            "n_unseen_groups": int(domain.table["group"].iloc[unseen].nunique()),
+            "measure": distances.measure().name,
         }
         for measure, part in frame.groupby("measure", sort=False):
             means = part.groupby("kind")["value"].mean().reindex(KINDS)
-            row |= {f"{'psnr' if measure == 'PSNR' else 'distance'}_{_word(kind)}": value for kind, value in means.items()}
+            row |= {
+                f"{'psnr' if measure == 'PSNR' else 'distance'}_{_word(kind)}": value
+                for kind, value in means.items()
+            }
         compared = {"kid": made, "kid_real": real[draw.shots]}
         if base:
             few = min(n, MOST_BASE)
             without = generate.pool(base, few, domain, draw, device)
-            compared["kid_base"] = features.of_pool(without, store.key("pool", base), generate.CHUNK, device)
+            compared["kid_base"] = features.of_pool(
+                without, store.key("pool", base), generate.CHUNK, device
+            )
         for name, sample in compared.items():
             row[name], row[f"{name}_spread"] = kid(sample, real[unseen], pool["seed"])
         row |= {
-            "copy_rate": verdicts.rate, "copy_false_alarm": verdicts.false_alarm, "copy_threshold": verdicts.threshold,
-            "auroc_synthetic": told_apart(made, generate.sources(pool, range(n), draw), real[unseen], draw.groups[unseen], pool["seed"]),
+            "copy_rate": verdicts.rate,
+            "copy_false_alarm": verdicts.false_alarm,
+            "copy_threshold": verdicts.threshold,
+            "auroc_synthetic": told_apart(
+                made,
+                generate.sources(pool, range(n), draw),
+                real[unseen],
+                draw.groups[unseen],
+                pool["seed"],
+            ),
         }
         row["called_rare"], row["called_rare_real"] = called_rare(made, real, draw)
-        judged = filters.counts(pd.concat(filters.verdicts(pool, n, domain, draw, screen, device))) if screen else {}
+        judged = (
+            filters.counts(pd.concat(filters.verdicts(pool, n, domain, draw, screen, device)))
+            if screen
+            else {}
+        )
         row |= {f"rejected_{rule}": judged.get(rule) for rule in filters.RULES}
         row = {name: None if isinstance(v, float) and np.isnan(v) else v for name, v in row.items()}
         store.write_text(folder / "report.json", json.dumps(row, indent=1, allow_nan=False))
 
-    return json.loads((store.make("report", asked, build, device=device) / "report.json").read_text())
+    return json.loads(
+        (store.make("report", asked, build, device=device) / "report.json").read_text()
+    )
 
 
 def details(row: dict) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The tables behind a row of `report`: pairs (see `pairs`), nearest and unseen (see `copies.Verdicts`)."""
     folder = store.root() / "report" / row["report"]
-    return tuple(pd.read_parquet(folder / f"{name}.parquet") for name in ("pairs", "nearest", "unseen"))
+    return tuple(
+        pd.read_parquet(folder / f"{name}.parquet") for name in ("pairs", "nearest", "unseen")
+    )
 
 
 def _word(kind: str) -> str:
     """'real-real within group' -> 'real_within', 'synthetic-real' -> 'synthetic_real'."""
-    return kind.replace("real-real", "real").removesuffix(" group").removesuffix(" groups").replace("-", "_").replace(" ", "_")
+    return (
+        kind.replace("real-real", "real")
+        .removesuffix(" group")
+        .removesuffix(" groups")
+        .replace("-", "_")
+        .replace(" ", "_")
+    )
 
 
-def pairs(synthetic: np.ndarray, real: np.ndarray, groups: np.ndarray, names: np.ndarray, seed: int, device: str = "cpu") -> pd.DataFrame:
+def pairs(
+    synthetic: np.ndarray,
+    real: np.ndarray,
+    groups: np.ndarray,
+    names: np.ndarray,
+    seed: int,
+    device: str = "cpu",
+) -> pd.DataFrame:
     """Distance and PSNR of random pairs of images, at most 500 of each kind: kind, measure, value, image_a, image_b.
 
     synthetic, real: uint8 [N or M, C, H, W]; groups, names: those of the real images, [M]. A synthetic image is
@@ -112,15 +210,30 @@ def pairs(synthetic: np.ndarray, real: np.ndarray, groups: np.ndarray, names: np
     measure = distances.measure()
     images = np.concatenate([synthetic, real])
     vectors = measure.embed(images, device)
-    titles = np.concatenate([[f"synthetic {i}" for i in range(len(synthetic))], names]).astype(object)
+    titles = np.concatenate([[f"synthetic {i}" for i in range(len(synthetic))], names]).astype(
+        object
+    )
     n = len(synthetic)
     frames = []
     for kind, (a, b) in zip(KINDS, _candidates(n, groups)):
         rng = partitions.generator("pairs", kind, seed)
         chosen = np.sort(rng.choice(len(a), min(PAIRS, len(a)), replace=False))
         a, b = a[chosen], b[chosen]
-        for name, values in ((measure.name, distances.between(vectors[a], vectors[b])), ("PSNR", psnr(images[a], images[b]))):
-            frames.append(pd.DataFrame({"kind": kind, "measure": name, "value": values.astype(float), "image_a": titles[a], "image_b": titles[b]}))
+        for name, values in (
+            (measure.name, distances.between(vectors[a], vectors[b])),
+            ("PSNR", psnr(images[a], images[b])),
+        ):
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "kind": kind,
+                        "measure": name,
+                        "value": values.astype(float),
+                        "image_a": titles[a],
+                        "image_b": titles[b],
+                    }
+                )
+            )
     return pd.concat(frames, ignore_index=True)
 
 
@@ -160,13 +273,18 @@ def kid(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[float, float]:
     n, rng = len(x), partitions.generator("kid", seed)
     value = _mmd2(kernel, np.arange(n), np.arange(n, len(both)))
     halves = [
-        (rng.choice(n, max(2, n // 2), replace=False), n + rng.choice(len(y), max(2, len(y) // 2), replace=False)) for _ in range(SUBSETS)
+        (
+            rng.choice(n, max(2, n // 2), replace=False),
+            n + rng.choice(len(y), max(2, len(y) // 2), replace=False),
+        )
+        for _ in range(SUBSETS)
     ]
     return value, float(np.std([_mmd2(kernel, a, b) for a, b in halves]))
 
 
 def _mmd2(kernel: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
     """Unbiased MMD^2 (Gretton et al. 2012, equation 3) of the samples at positions a and b."""
+
     def within(i):
         block = kernel[np.ix_(i, i)]
         return (block.sum() - np.trace(block)) / (len(i) * (len(i) - 1))
@@ -179,12 +297,23 @@ def called_rare(made: np.ndarray, real: np.ndarray, draw) -> tuple[float, float]
 
     The probe is trained on every real training image of the draw, which no classifier of the study sees; real: features of the domain.
     """
-    training, validation = np.concatenate([draw.shots, draw.more, draw.common]), draw.validation[draw.labels[draw.validation] == 1]
+    training, validation = (
+        np.concatenate([draw.shots, draw.more, draw.common]),
+        draw.validation[draw.labels[draw.validation] == 1],
+    )
     fitted = classifiers.fit_probe(real[training], draw.labels[training], real[training])
-    return tuple(float((classifiers.score_probe(fitted, x) > 0.5).mean()) for x in (made, real[validation]))
+    return tuple(
+        float((classifiers.score_probe(fitted, x) > 0.5).mean()) for x in (made, real[validation])
+    )
 
 
-def told_apart(synthetic: np.ndarray, sources: np.ndarray | None, real: np.ndarray, groups: np.ndarray, seed: int) -> float:
+def told_apart(
+    synthetic: np.ndarray,
+    sources: np.ndarray | None,
+    real: np.ndarray,
+    groups: np.ndarray,
+    seed: int,
+) -> float:
     """AUROC of a classifier that tells synthetic from real by their features, [N, d] and [M, d].
 
     Logistic regression on standardised features, scored on images it was not fitted to: neither a real
@@ -197,7 +326,13 @@ def told_apart(synthetic: np.ndarray, sources: np.ndarray | None, real: np.ndarr
     if folds < 2:
         return float("nan")
     x, y = np.concatenate([synthetic, real]), np.repeat([1, 0], [len(synthetic), len(real)])
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.003, class_weight="balanced", max_iter=1000))
+    model = make_pipeline(
+        StandardScaler(), LogisticRegression(C=0.003, class_weight="balanced", max_iter=1000)
+    )
     split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     group = np.concatenate([made_from, made_from.max() + 1 + taken_in])
-    return float(roc_auc_score(y, cross_val_predict(model, x, y, groups=group, cv=split, method="decision_function")))
+    return float(
+        roc_auc_score(
+            y, cross_val_predict(model, x, y, groups=group, cv=split, method="decision_function")
+        )
+    )

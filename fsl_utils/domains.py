@@ -32,7 +32,9 @@ class Domain:
     @cached_property
     def data_hash(self) -> str:
         """Hash of every image of the task (names and contents) with its label, group and partition."""
-        rows = self.table.sort_values("image")[["image", "label", "group", "partition"]].to_csv(index=False)
+        rows = self.table.sort_values("image")[["image", "label", "group", "partition"]].to_csv(
+            index=False
+        )
         return hashlib.sha256((self._pixel_hash + rows).encode()).hexdigest()
 
     @cached_property
@@ -41,7 +43,13 @@ class Domain:
 
     def images(self, size: int) -> np.ndarray:
         """All images, uint8 [N, C, size, size] in table order, memory-mapped; both protocols share one cache."""
-        return images.cached([Path(p) for p in self.table["path"]], list(self.table["image"]), self._pixel_hash, size, self.channels)
+        return images.cached(
+            [Path(p) for p in self.table["path"]],
+            list(self.table["image"]),
+            self._pixel_hash,
+            size,
+            self.channels,
+        )
 
     def rows(self, partition: str, label: int | None = None) -> np.ndarray:
         """Positions of a partition's images, of one label or both."""
@@ -51,8 +59,16 @@ class Domain:
         return np.flatnonzero(keep)
 
 
-def load(name: str = "elpv", rare_class: str = "", protocol: str = "group", *, view: str = "",
-         folder: str = "", group_pattern: str = "", common_class: str = "") -> Domain:
+def load(
+    name: str = "elpv",
+    rare_class: str = "",
+    protocol: str = "group",
+    *,
+    view: str = "",
+    folder: str = "",
+    group_pattern: str = "",
+    common_class: str = "",
+) -> Domain:
     """Read a domain and label it for one task. Raises StudyError where data, class or partition do not fit.
 
     `view` ('PA', 'AP' or 'all') is for chestxray14 alone and PA if empty. `folder`, `group_pattern` and
@@ -75,7 +91,9 @@ def load(name: str = "elpv", rare_class: str = "", protocol: str = "group", *, v
         frame, notes = read_chestxray14(view or VIEW) if name == "chestxray14" else READERS[name]()
         frame = frame.assign(partition=_shipped_partition(name, frame))
     if rare_class not in known or rare_class == common:
-        raise StudyError(f"unknown rare_class '{rare_class}' of {name}: known are {', '.join(k for k in known if k != common)}")
+        raise StudyError(
+            f"unknown rare_class '{rare_class}' of {name}: known are {', '.join(k for k in known if k != common)}"
+        )
     table = label(frame, rare_class, common)
     if protocol == "image":
         table = partitions.by_image(table, name)
@@ -84,8 +102,10 @@ def load(name: str = "elpv", rare_class: str = "", protocol: str = "group", *, v
         if here["label"].nunique() < 2:
             groups = table.loc[table["label"] == 1, "group"].nunique()
             word = "common" if here["label"].any() else "rare"
-            raise StudyError(f"{name}: no {word} image in the {part} partition: {rare_class} has {groups} groups with "
-                             f"{int(table['label'].sum())} images, {common} {(table['label'] == 0).sum()} images; more groups are needed")
+            raise StudyError(
+                f"{name}: no {word} image in the {part} partition: {rare_class} has {groups} groups with "
+                f"{int(table['label'].sum())} images, {common} {(table['label'] == 0).sum()} images; more groups are needed"
+            )
     return Domain(name, rare_class, common, protocol, table, notes=tuple(notes))
 
 
@@ -95,7 +115,11 @@ def label(frame: pd.DataFrame, rare_class: str, common: str) -> pd.DataFrame:
     A class name may hold several findings, as in 'Effusion|Mass'; 'any_defect' is all that is not common.
     """
     names = frame["class_name"].str.split("|")
-    rare = frame["class_name"] != common if rare_class == "any_defect" else names.map(lambda found: rare_class in found)
+    rare = (
+        frame["class_name"] != common
+        if rare_class == "any_defect"
+        else names.map(lambda found: rare_class in found)
+    )
     keep = rare | (frame["class_name"] == common)
     if not rare.any():
         raise StudyError(f"no image of the rare class '{rare_class}' among {len(frame)} images")
@@ -113,16 +137,31 @@ def describe() -> pd.DataFrame:
     for name, sheet in SHEETS.items():
         if name == "folder":
             continue
-        row = {"domain": name, "title": sheet.title, "rare_class": sheet.rare[0], "common_class": sheet.common}
+        row = {
+            "domain": name,
+            "title": sheet.title,
+            "rare_class": sheet.rare[0],
+            "common_class": sheet.common,
+        }
         try:
             domain, status = load(name), ""
         except StudyError as error:
             domain, status = None, str(error)
         labels = domain.table["label"] if domain else pd.Series(dtype=int)
         groups = domain.table["group"] if domain else pd.Series(dtype=str)
-        row |= {"images": len(labels), "rare": int(labels.sum()), "groups": groups.nunique(), "rare_groups": groups[labels == 1].nunique(),
-                "prevalence": round(labels.mean(), 3) if len(labels) else float("nan"), "group": sheet.group, "source": sheet.source,
-                "licence": sheet.licence, "citation": sheet.citation, "status": status, "notes": domain.notes if domain else ()}
+        row |= {
+            "images": len(labels),
+            "rare": int(labels.sum()),
+            "groups": groups.nunique(),
+            "rare_groups": groups[labels == 1].nunique(),
+            "prevalence": round(labels.mean(), 3) if len(labels) else float("nan"),
+            "group": sheet.group,
+            "source": sheet.source,
+            "licence": sheet.licence,
+            "citation": sheet.citation,
+            "status": status,
+            "notes": domain.notes if domain else (),
+        }
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -133,9 +172,15 @@ def classes(name: str, **options) -> pd.DataFrame:
     `options`: `view` for chestxray14; `folder` and `group_pattern` for the domain 'folder'.
     """
     if name == "folder":
-        frame = own_folder.read(own_folder.locate(options.get("folder", "")), options.get("group_pattern", ""))[0]
+        frame = own_folder.read(
+            own_folder.locate(options.get("folder", "")), options.get("group_pattern", "")
+        )[0]
     else:
-        frame = read_chestxray14(options.get("view") or VIEW)[0] if name == "chestxray14" else READERS[name]()[0]
+        frame = (
+            read_chestxray14(options.get("view") or VIEW)[0]
+            if name == "chestxray14"
+            else READERS[name]()[0]
+        )
     frame = frame.assign(class_name=frame["class_name"].str.split("|")).explode("class_name")
     counts = frame.groupby("class_name").agg(images=("image", "size"), groups=("group", "nunique"))
     return counts.sort_values("images", ascending=False).reset_index()
@@ -168,4 +213,6 @@ def make_partition(name: str) -> pd.DataFrame:
     frame["partition"] = partitions.assign(drawn, can_be_base, sheet.base_share, name)
     # ELPV was drawn by chunk before its repeated module was known; the group goes where its first chunk went.
     frame["partition"] = frame.groupby("group")["partition"].transform("first")
-    return frame.rename(columns={"image": "file"})[["file", "group", "partition"]].sort_values("file")
+    return frame.rename(columns={"image": "file"})[["file", "group", "partition"]].sort_values(
+        "file"
+    )

@@ -22,7 +22,9 @@ TIMEOUT = 60.0  # seconds without a byte
 CHUNK = 1 << 20
 
 TILES_COMMIT = "cc4eb530b57b9cb7225bf76023873043ffd50655"
-TILES_URL = f"https://codeload.github.com/abin24/Magnetic-tile-defect-datasets./tar.gz/{TILES_COMMIT}"
+TILES_URL = (
+    f"https://codeload.github.com/abin24/Magnetic-tile-defect-datasets./tar.gz/{TILES_COMMIT}"
+)
 TILES_BYTES = 60_000_000  # about; the server does not tell
 TILES_LIST = partitions.SHIPPED / "magnetic_tile.sha256"
 
@@ -60,7 +62,9 @@ def fetch(name: str, archives: tuple[int, ...] = ()) -> Path:
     elif name == "chestxray14":
         unknown = [n for n in archives if n not in CHEST_ARCHIVES]
         if unknown:
-            raise StudyError(f"unknown archives {unknown}: chestxray14 has {min(CHEST_ARCHIVES)} to {max(CHEST_ARCHIVES)}")
+            raise StudyError(
+                f"unknown archives {unknown}: chestxray14 has {min(CHEST_ARCHIVES)} to {max(CHEST_ARCHIVES)}"
+            )
         _chestxray14(folder, sorted(set(archives)) or list(CHEST_ARCHIVES))
     elif name in sheets.SHEETS:
         raise StudyError(f"nothing to fetch for {name}: {sheets.SHEETS[name].get}")
@@ -71,13 +75,21 @@ def fetch(name: str, archives: tuple[int, ...] = ()) -> Path:
 
 def _magnetic_tile(folder: Path) -> None:
     """The publisher's photos and masks at one commit, each compared with the shipped list of SHA-256."""
-    expected = {path: digest for digest, path in (line.split("  ", 1) for line in TILES_LIST.read_text().splitlines())}
-    wanted = {path for path, digest in expected.items()
-              if not (folder / path).is_file() or store.sha256(folder / path) != digest}
+    expected = {
+        path: digest
+        for digest, path in (line.split("  ", 1) for line in TILES_LIST.read_text().splitlines())
+    }
+    wanted = {
+        path
+        for path, digest in expected.items()
+        if not (folder / path).is_file() or store.sha256(folder / path) != digest
+    }
     if not wanted:
         print(f"{folder}: all {len(expected)} files are there and right")
         return
-    print(f"magnetic_tile: {len(wanted)} of {len(expected)} files to get, one archive of about {_size(TILES_BYTES)}")
+    print(
+        f"magnetic_tile: {len(wanted)} of {len(expected)} files to get, one archive of about {_size(TILES_BYTES)}"
+    )
     _need_space(folder, 2 * TILES_BYTES)
     archive = folder / "magnetic_tile.tar.gz"
     download(TILES_URL, archive)
@@ -85,12 +97,16 @@ def _magnetic_tile(folder: Path) -> None:
         if path in wanted:
             if hashlib.sha256(content).hexdigest() != expected[path]:
                 archive.unlink()
-                raise StudyError(f"{TILES_URL}: {path} has not the SHA-256 of {TILES_LIST.name}: the publisher's file changed or was tampered with")
+                raise StudyError(
+                    f"{TILES_URL}: {path} has not the SHA-256 of {TILES_LIST.name}: the publisher's file changed or was tampered with"
+                )
             store.write_whole(folder / path, lambda partial: partial.write_bytes(content))
             wanted.discard(path)
     archive.unlink()
     if wanted:
-        raise StudyError(f"{TILES_URL}: {len(wanted)} files are not in the archive (first: {min(wanted)})")
+        raise StudyError(
+            f"{TILES_URL}: {len(wanted)} files are not in the archive (first: {min(wanted)})"
+        )
 
 
 def _chestxray14(folder: Path, numbers: list[int]) -> None:
@@ -99,7 +115,9 @@ def _chestxray14(folder: Path, numbers: list[int]) -> None:
     sizes = {n: CHEST_ARCHIVES[n][1] for n in todo}
     for n, size in sizes.items():
         print(f"images_{n:03d}.tar.gz  {_size(size)}")
-    print(f"chestxray14: {len(todo)} of {len(numbers)} archives to get, {_size(sum(sizes.values()))} in all")
+    print(
+        f"chestxray14: {len(todo)} of {len(numbers)} archives to get, {_size(sum(sizes.values()))} in all"
+    )
     # What is unpacked is about as large as its archive, which goes when it is unpacked.
     _need_space(folder, sum(sizes.values()) + max(sizes.values(), default=0))
     if not list(folder.glob("Data_Entry_2017*.csv")):
@@ -131,9 +149,13 @@ def _chest_labels(folder: Path) -> None:
     path = aside / "Data_Entry_2017_v2020.csv"
     try:
         download(CHEST_LABELS_URL, path)
-        if set(readers.read_chest_labels(aside)["image"]) != set(partitions.shipped("chestxray14")["file"]):
-            raise StudyError(f"{CHEST_LABELS_URL}: the images named there are not ChestX-ray14's; "
-                             f"get Data_Entry_2017_v2020.csv by hand from {sheets.SHEETS['chestxray14'].source}")
+        if set(readers.read_chest_labels(aside)["image"]) != set(
+            partitions.shipped("chestxray14")["file"]
+        ):
+            raise StudyError(
+                f"{CHEST_LABELS_URL}: the images named there are not ChestX-ray14's; "
+                f"get Data_Entry_2017_v2020.csv by hand from {sheets.SHEETS['chestxray14'].source}"
+            )
         os.replace(path, folder / path.name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -148,7 +170,9 @@ def _members(archive: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
     try:
         with tarfile.open(archive, "r|gz") as tar:
             for member in tqdm(tar, desc=archive.name, unit="file", mininterval=1):
-                tarfile.data_filter(member, str(archive.parent))  # raises at paths out of the folder and devices
+                tarfile.data_filter(
+                    member, str(archive.parent)
+                )  # raises at paths out of the folder and devices
                 if member.issym() or member.islnk():
                     raise tarfile.TarError(f"{member.name} is a link")
                 match = re.fullmatch(pattern, member.name)
@@ -156,7 +180,9 @@ def _members(archive: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
                     yield match[1], tar.extractfile(member).read()
     except (tarfile.TarError, EOFError, OSError) as error:
         archive.unlink(missing_ok=True)
-        raise StudyError(f"{archive}: not the publisher's archive ({error}); it was removed, run again") from error
+        raise StudyError(
+            f"{archive}: not the publisher's archive ({error}); it was removed, run again"
+        ) from error
 
 
 def download(url: str, path: Path, size: int | None = None, md5: str = "") -> Path:
@@ -176,7 +202,9 @@ def download(url: str, path: Path, size: int | None = None, md5: str = "") -> Pa
             _continue(url, part, size)
             break
         except urllib.error.HTTPError as error:
-            if error.code == 416 and before:  # more is here than there: the file there is another one
+            if (
+                error.code == 416 and before
+            ):  # more is here than there: the file there is another one
                 part.unlink()
                 continue
             fault = error
@@ -185,14 +213,20 @@ def download(url: str, path: Path, size: int | None = None, md5: str = "") -> Pa
         here = part.stat().st_size if part.is_file() else 0
         failures = failures + 1 if here <= before else 1
         if failures >= TRIES or (isinstance(fault, urllib.error.HTTPError) and fault.code < 500):
-            raise StudyError(f"{url}: {fault} after {here} bytes; run again to go on from there") from fault
+            raise StudyError(
+                f"{url}: {fault} after {here} bytes; run again to go on from there"
+            ) from fault
         time.sleep(PAUSE)
     if md5:
         with open(part, "rb") as file:
-            found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            found = hashlib.file_digest(
+                file, lambda: hashlib.md5(usedforsecurity=False)
+            ).hexdigest()
         if found != md5:
             part.unlink()
-            raise StudyError(f"{url}: MD5 is {found}, expected {md5}; the download was removed, run again")
+            raise StudyError(
+                f"{url}: MD5 is {found}, expected {md5}; the download was removed, run again"
+            )
     os.replace(part, path)
     return path
 
@@ -205,7 +239,9 @@ def _continue(url: str, part: Path, size: int | None) -> None:
     headers = {"User-Agent": "fsl-utils", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as reply:
+    with urllib.request.urlopen(
+        urllib.request.Request(url, headers=headers), timeout=TIMEOUT
+    ) as reply:
         if reply.status != 206:  # the server does not resume
             have = 0
         elif not reply.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
@@ -215,9 +251,16 @@ def _continue(url: str, part: Path, size: int | None) -> None:
         total = have + int(length) if length else size
         if size is not None and total != size:
             part.unlink(missing_ok=True)
-            raise StudyError(f"{url}: the server offers {total} bytes, expected {size}; the publisher's file changed")
-        with (open(part, "ab" if have else "wb") as file, store.disk_full_explained(),
-              tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=part.stem, mininterval=1) as bar):
+            raise StudyError(
+                f"{url}: the server offers {total} bytes, expected {size}; the publisher's file changed"
+            )
+        with (
+            open(part, "ab" if have else "wb") as file,
+            store.disk_full_explained(),
+            tqdm(
+                total=total, initial=have, unit="B", unit_scale=True, desc=part.stem, mininterval=1
+            ) as bar,
+        ):
             while block := reply.read(CHUNK):
                 file.write(block)
                 bar.update(len(block))
@@ -229,10 +272,14 @@ def _need_space(folder: Path, needed: int) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StudyError(f"{folder}: cannot be written ({error.strerror}); point FSL_DATA_DIR to a folder of yours") from error
+        raise StudyError(
+            f"{folder}: cannot be written ({error.strerror}); point FSL_DATA_DIR to a folder of yours"
+        ) from error
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise StudyError(f"{folder}: {_size(needed)} needed, {_size(free)} free; free some space or point FSL_DATA_DIR elsewhere")
+        raise StudyError(
+            f"{folder}: {_size(needed)} needed, {_size(free)} free; free some space or point FSL_DATA_DIR elsewhere"
+        )
 
 
 def _size(n: int) -> str:

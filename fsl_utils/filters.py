@@ -32,8 +32,16 @@ MOST = 2  # times as many images are looked at as are wanted
 
 def request(domain, draw, image_size: int, seed: int, steps: int) -> dict:
     """All that determines a filter: its key in the store is the hash of this. steps: of the filter network."""
-    return {"domain": domain.name, "data": domain.data_hash, "draw": draw.number, "n_real": len(draw.shots), "image_size": image_size,
-            "seed": seed, "steps": steps, **SETTINGS}
+    return {
+        "domain": domain.name,
+        "data": domain.data_hash,
+        "draw": draw.number,
+        "n_real": len(draw.shots),
+        "image_size": image_size,
+        "seed": seed,
+        "steps": steps,
+        **SETTINGS,
+    }
 
 
 class Filter(NamedTuple):
@@ -51,22 +59,43 @@ def train(domain, draw, wanted: dict, device: str = "cpu") -> Filter:
 
     def build(folder):
         seed = int(partitions.generator("filter", wanted["seed"], draw.number).integers(2**31))
-        steps = classifiers.train_resnet(torch.from_numpy(training.gather(images)), torch.from_numpy(training.labels), arms.get("real"),
-                                         steps=wanted["steps"], seed=seed, init="scratch", flips=sheets.SHEETS[domain.name].flips, device=device)
+        steps = classifiers.train_resnet(
+            torch.from_numpy(training.gather(images)),
+            torch.from_numpy(training.labels),
+            arms.get("real"),
+            steps=wanted["steps"],
+            seed=seed,
+            init="scratch",
+            flips=sheets.SHEETS[domain.name].flips,
+            device=device,
+        )
         for state in tqdm(steps, desc="filter network", total=wanted["steps"], mininterval=1):
             last = state
-        save_file({name: value.cpu().half().contiguous() for name, value in last["model"].state_dict().items()}, folder / "network.safetensors")
+        save_file(
+            {
+                name: value.cpu().half().contiguous()
+                for name, value in last["model"].state_dict().items()
+            },
+            folder / "network.safetensors",
+        )
         model = _network(folder, device)  # as it will be read again
         real, _ = _look(model, training.gather(images), device)
         np.savez(folder / "real.npz", features=real)
         chosen, scores = _look(model, images[draw.choosing], device)
         away = neighbour_distance(chosen, real, SETTINGS["neighbours"])
-        limits = {"score": float(np.median(scores[draw.labels[draw.choosing] == 0])), "distance": float(np.quantile(away, SETTINGS["quantile"]))}
+        limits = {
+            "score": float(np.median(scores[draw.labels[draw.choosing] == 0])),
+            "distance": float(np.quantile(away, SETTINGS["quantile"])),
+        }
         (folder / "limits.json").write_text(json.dumps(limits))
 
     folder = store.make("filter", wanted, build, device=device)
     with np.load(folder / "real.npz", allow_pickle=False) as file:
-        return Filter(_network(folder, device), file["features"], **json.loads((folder / "limits.json").read_text()))
+        return Filter(
+            _network(folder, device),
+            file["features"],
+            **json.loads((folder / "limits.json").read_text()),
+        )
 
 
 def _network(folder, device: str) -> torch.nn.Module:
@@ -88,7 +117,9 @@ def neighbour_distance(features: np.ndarray, real: np.ndarray, k: int) -> np.nda
     return np.partition(cdist(features, real), k - 1, axis=1)[:, k - 1]
 
 
-def judge(images: np.ndarray, used: Filter, nearest: pd.DataFrame, device: str = "cpu") -> pd.DataFrame:
+def judge(
+    images: np.ndarray, used: Filter, nearest: pd.DataFrame, device: str = "cpu"
+) -> pd.DataFrame:
     """Verdicts on images, uint8 [N, C, S, S]: reason ('' kept, else one of RULES), score, distance, copy_distance; one row an image.
 
     nearest: of `copies.judge` on the same images.
@@ -96,30 +127,48 @@ def judge(images: np.ndarray, used: Filter, nearest: pd.DataFrame, device: str =
     inner, scores = _look(used.model, images, device)
     away = neighbour_distance(inner, used.real, SETTINGS["neighbours"])
     broken = [nearest["copied"].to_numpy(), scores < used.score, away > used.distance]
-    return pd.DataFrame({"reason": np.select(broken, RULES, default=""), "score": scores, "distance": away, "copy_distance": nearest["distance"].to_numpy()})
+    return pd.DataFrame(
+        {
+            "reason": np.select(broken, RULES, default=""),
+            "score": scores,
+            "distance": away,
+            "copy_distance": nearest["distance"].to_numpy(),
+        }
+    )
 
 
-def verdicts(pool: dict, n: int, domain, draw, wanted: dict, device: str = "cpu") -> Iterator[pd.DataFrame]:
+def verdicts(
+    pool: dict, n: int, domain, draw, wanted: dict, device: str = "cpu"
+) -> Iterator[pd.DataFrame]:
     """`judge` of the first n images of a pool with their `number`, chunk by chunk, each from the store or made now; the last is cut to n."""
     used = rule = None
     whole = -(-n // generate.CHUNK) * generate.CHUNK
     for chunk, images in enumerate(generate.chunks(pool, whole, domain, draw, device)):
+
         def build(folder):
             nonlocal used, rule
             used = used or train(domain, draw, wanted, device)
             rule = rule or copies.rule(domain, draw, wanted["image_size"], unseen=draw.common)
             numbers = np.arange(len(images)) + chunk * generate.CHUNK
-            nearest = copies.judge(images, rule, generate.resembled(pool, numbers, rule.rows, draw)).nearest
+            nearest = copies.judge(
+                images, rule, generate.resembled(pool, numbers, rule.rows, draw)
+            ).nearest
             table = judge(images, used, nearest, device)
             table.insert(0, "number", numbers)
             table.to_parquet(folder / "verdicts.parquet", index=False)
 
-        asked = {"pool": store.key("pool", pool), "chunk": chunk, "filter": store.key("filter", wanted)}
+        asked = {
+            "pool": store.key("pool", pool),
+            "chunk": chunk,
+            "filter": store.key("filter", wanted),
+        }
         folder = store.make("verdicts", asked, build, device=device)
         yield pd.read_parquet(folder / "verdicts.parquet")[: n - chunk * generate.CHUNK]
 
 
-def until(pool: dict, n: int, domain, draw, wanted: dict, device: str = "cpu") -> Iterator[pd.DataFrame]:
+def until(
+    pool: dict, n: int, domain, draw, wanted: dict, device: str = "cpu"
+) -> Iterator[pd.DataFrame]:
     """Verdicts on a pool's images in order, up to the one with which n are kept, at most 2 n of them.
 
     So what is kept for 4x is the beginning of what is kept for 20x. Fewer kept rows than n: a shortfall.

@@ -18,23 +18,46 @@ CHUNK = 50
 MODES = ("noise", "from_shot", "from_common", "inpaint")
 
 
-def request(adapter: dict | None, domain, draw, *, mode: str = "noise", strength: float = 0.6, guidance: float = 1.0,
-            steps: int = 20, seed: int = 0, common: bool = False, alone: bool = False) -> dict:
+def request(
+    adapter: dict | None,
+    domain,
+    draw,
+    *,
+    mode: str = "noise",
+    strength: float = 0.6,
+    guidance: float = 1.0,
+    steps: int = 20,
+    seed: int = 0,
+    common: bool = False,
+    alone: bool = False,
+) -> dict:
     """All that determines a pool but its size. `adapter`: what lora.request returned; `alone`: its backbone without it
     (None: mini alone). `common`: images of the common class in place of the rare one."""
     if mode not in MODES:
         raise StudyError(f"unknown mode '{mode}': known are {', '.join(MODES)}")
     if not 0 < strength <= 1:
         raise StudyError(f"strength is {strength}: take a value in (0, 1]")
-    backbone = backbones.of(adapter) if adapter else backbones.request("mini", domain, mini.IMAGE_SIZE)
+    backbone = (
+        backbones.of(adapter) if adapter else backbones.request("mini", domain, mini.IMAGE_SIZE)
+    )
     adapter = None if alone else adapter
     wanted = {
-        **backbone, "domain": domain.name, "mode": mode, "guidance": float(guidance),
-        "steps": steps, "seed": seed, "condition": "common" if common or adapter is None else "rare",
+        **backbone,
+        "domain": domain.name,
+        "mode": mode,
+        "guidance": float(guidance),
+        "steps": steps,
+        "seed": seed,
+        "condition": "common" if common or adapter is None else "rare",
         "adapter": store.key("adapter", adapter) if adapter else None,
     }
     if mode != "noise":  # its sources are images of the draw
-        wanted |= {"strength": float(strength), "data": domain.data_hash, "draw": draw.number, "n_real": len(draw.shots)}
+        wanted |= {
+            "strength": float(strength),
+            "data": domain.data_hash,
+            "draw": draw.number,
+            "n_real": len(draw.shots),
+        }
     if mode == "inpaint":
         wanted |= {"region": regions.SETTINGS}
     return wanted
@@ -49,7 +72,12 @@ def chunks(wanted: dict, n: int, domain, draw, device: str = "cpu") -> Iterator[
         def build(folder):
             nonlocal backbone
             backbone = backbone or open_backbone(wanted, device)
-            np.savez_compressed(folder / "images.npz", images=sample(backbone, wanted, range(number * CHUNK, (number + 1) * CHUNK), domain, draw))
+            np.savez_compressed(
+                folder / "images.npz",
+                images=sample(
+                    backbone, wanted, range(number * CHUNK, (number + 1) * CHUNK), domain, draw
+                ),
+            )
 
         folder = store.make("pool", params, build, device=device)
         with np.load(folder / "images.npz", allow_pickle=False) as file:
@@ -68,7 +96,9 @@ def open_backbone(wanted: dict, device: str = "cpu"):
         return backbone
     folder = store.root() / "adapter" / wanted["adapter"]
     if not folder.is_dir() or store.damage(folder):
-        raise StudyError(f"{folder}: the adapter is missing or damaged; fine-tune it with notebook 02 and the same parameters")
+        raise StudyError(
+            f"{folder}: the adapter is missing or damaged; fine-tune it with notebook 02 and the same parameters"
+        )
     return lora.load(backbone, folder)
 
 
@@ -94,7 +124,15 @@ def sample(backbone, wanted: dict, numbers, domain, draw) -> np.ndarray:
 @torch.inference_mode()
 def _sample_batch(backbone, wanted, numbers, row, domain, draw) -> np.ndarray:
     size, mode, n = backbone.image_size, wanted["mode"], len(numbers)
-    noise = torch.stack([torch.randn(backbone.latent_shape, generator=torch.Generator().manual_seed(image_seed(wanted["seed"], i))) for i in numbers])
+    noise = torch.stack(
+        [
+            torch.randn(
+                backbone.latent_shape,
+                generator=torch.Generator().manual_seed(image_seed(wanted["seed"], i)),
+            )
+            for i in numbers
+        ]
+    )
     noise = noise.to(backbone.device, backbone.dtype)
     solver = backbone.solver(wanted["steps"])
     timesteps, latents = solver.timesteps, noise
@@ -108,15 +146,23 @@ def _sample_batch(backbone, wanted, numbers, row, domain, draw) -> np.ndarray:
         latents = solver.add_noise(clean, noise, timesteps[:1].repeat(n))
     if mode == "inpaint":
         weight = regions.of_pool(backbone, wanted, numbers, clean, domain, draw)
-        anew = F.adaptive_max_pool2d(torch.from_numpy(weight), clean.shape[-2:]).to(clean.device) > 0
+        anew = (
+            F.adaptive_max_pool2d(torch.from_numpy(weight), clean.shape[-2:]).to(clean.device) > 0
+        )
     condition = torch.full((n,), row, device=noise.device)
     for t in timesteps:
-        latents = solver.step(_guided(backbone, latents, t.expand(n), condition, wanted["guidance"]), t, latents).prev_sample
-        if mode == "inpaint":  # what is kept is the source, noised anew (RePaint, Lugmayr et al. 2022): the region grows into it
+        latents = solver.step(
+            _guided(backbone, latents, t.expand(n), condition, wanted["guidance"]), t, latents
+        ).prev_sample
+        if (
+            mode == "inpaint"
+        ):  # what is kept is the source, noised anew (RePaint, Lugmayr et al. 2022): the region grows into it
             latents = torch.where(anew, latents, solver.add_noise(clean, noise, t.repeat(n)))
     painted = backbone.decode(latents)
     if mode == "inpaint":
-        painted = np.rint(begin_with + weight * (painted.astype(np.float32) - begin_with)).astype(np.uint8)
+        painted = np.rint(begin_with + weight * (painted.astype(np.float32) - begin_with)).astype(
+            np.uint8
+        )
     return painted
 
 
@@ -127,7 +173,9 @@ def _guided(backbone, latents, timesteps, condition, guidance: float) -> torch.T
     if backbone.takes_guidance:
         return backbone.predict(latents, timesteps, condition, guidance)
     both = torch.cat([torch.full_like(condition, mini.NULL), condition])
-    without, with_it = backbone.predict(latents.repeat(2, 1, 1, 1), timesteps.repeat(2), both).chunk(2)
+    without, with_it = backbone.predict(
+        latents.repeat(2, 1, 1, 1), timesteps.repeat(2), both
+    ).chunk(2)
     return without + guidance * (with_it - without)
 
 
@@ -136,7 +184,9 @@ def sources(wanted: dict, numbers, draw) -> np.ndarray | None:
     if wanted["mode"] == "noise":
         return None
     rows = draw.shots if wanted["mode"] == "from_shot" else draw.common
-    return np.array([partitions.generator("source", wanted["seed"], i).choice(rows) for i in numbers])
+    return np.array(
+        [partitions.generator("source", wanted["seed"], i).choice(rows) for i in numbers]
+    )
 
 
 def resembled(wanted: dict, numbers, rows: np.ndarray, draw) -> np.ndarray | None:

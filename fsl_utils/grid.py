@@ -25,9 +25,18 @@ from . import ROOT, StudyError, arms, domains, params, partitions, sheets, store
 NOTEBOOKS = ROOT / "notebooks"
 REPORTED = 200  # images of a pool that notebook 05 looks at: enough for its figures, and quick
 CROSSED = ("domain", "rare_class", "n_real", "draw", "seed", "backbone", "mode", "classifier")
-STAGES = {"adapter": "02_lora_finetuning", "pool": "03_generation", "cells": "04_classifier_sweep", "report": "05_diversity_analysis"}
+STAGES = {
+    "adapter": "02_lora_finetuning",
+    "pool": "03_generation",
+    "cells": "04_classifier_sweep",
+    "report": "05_diversity_analysis",
+}
 TASK = ("domain", "rare_class", "protocol", "folder", "common_class", "group_pattern", "view")
-PUBLISHED = ("cell", "report", "figure")  # what `publish` reads from the store, and so must be sure of
+PUBLISHED = (
+    "cell",
+    "report",
+    "figure",
+)  # what `publish` reads from the store, and so must be sure of
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,13 @@ class Node:
     def title(self) -> str:
         """What tells this run from others of its stage, in words."""
         v = self.values
-        named = [v["domain"], v["rare_class"], *(f"{name} {v[name]}" for name in ("n_real", "draw", "seed")), v.get("mode"), v.get("classifier")]
+        named = [
+            v["domain"],
+            v["rare_class"],
+            *(f"{name} {v[name]}" for name in ("n_real", "draw", "seed")),
+            v.get("mode"),
+            v.get("classifier"),
+        ]
         return " ".join(word for word in named if word)
 
 
@@ -60,10 +75,16 @@ def read(path: Path) -> tuple[str, list[dict]]:
         raise StudyError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(data, dict) or set(data) != {"name", "defaults", "sweep"}:
         raise StudyError(f"{path}: a grid file has exactly the keys name, defaults and sweep")
-    if not isinstance(data["defaults"] or {}, dict) or not isinstance(data["sweep"], list) or not all(isinstance(e, dict) for e in data["sweep"]):
+    if (
+        not isinstance(data["defaults"] or {}, dict)
+        or not isinstance(data["sweep"], list)
+        or not all(isinstance(e, dict) for e in data["sweep"])
+    ):
         raise StudyError(f"{path}: defaults is a map of parameters, and sweep a list of such maps")
     if not data["sweep"]:
-        raise StudyError(f"{path}: sweep is empty: give it one map of parameters or more ('- {{}}' runs the defaults)")
+        raise StudyError(
+            f"{path}: sweep is empty: give it one map of parameters or more ('- {{}}' runs the defaults)"
+        )
     runs = []
     for number, entry in enumerate(data["sweep"], 1):
         try:
@@ -74,28 +95,41 @@ def read(path: Path) -> tuple[str, list[dict]]:
 
 
 def _crossed(merged: dict) -> list[dict]:
-    lists = {name: given for name, given in merged.items() if name in CROSSED and isinstance(given, list)}
+    lists = {
+        name: given for name, given in merged.items() if name in CROSSED and isinstance(given, list)
+    }
     for name in (name for name, given in lists.items() if not given):
         raise StudyError(f"{name} is an empty list")
     runs = []
     for values in itertools.product(*lists.values()):
-        run = {name: params.value(name, given) for name, given in {**merged, **dict(zip(lists, values))}.items()}
+        run = {
+            name: params.value(name, given)
+            for name, given in {**merged, **dict(zip(lists, values))}.items()
+        }
         run = {name: params.default(name) for name in params.TABLE} | run
         for name in run["arms"]:
             arms.get(name)
         if run["domain"] not in sheets.SHEETS:
-            raise StudyError(f"unknown domain '{run['domain']}': known are {', '.join(sheets.SHEETS)}")
+            raise StudyError(
+                f"unknown domain '{run['domain']}': known are {', '.join(sheets.SHEETS)}"
+            )
         if run["classifier"] == "probe" and run["init"] != "imagenet":
-            raise StudyError(f"init is '{run['init']}', but the probe has ImageNet features alone: set init: imagenet")
+            raise StudyError(
+                f"init is '{run['init']}', but the probe has ImageNet features alone: set init: imagenet"
+            )
         if not planned(run):
-            raise StudyError(f"nothing to run: {run['classifier']} with arms {run['arms']} at ratios {run['ratios']} has no cell")
+            raise StudyError(
+                f"nothing to run: {run['classifier']} with arms {run['arms']} at ratios {run['ratios']} has no cell"
+            )
         runs.append(run)
     return runs
 
 
 def check(runs: list[dict]) -> None:
     """Whether the data are at hand and have the shots that each run asks for. Raises StudyError where not."""
-    for run in {json.dumps([run[name] for name in (*TASK, "draw", "n_real")]): run for run in runs}.values():
+    for run in {
+        json.dumps([run[name] for name in (*TASK, "draw", "n_real")]): run for run in runs
+    }.values():
         partitions.draw(task(run).table, run["draw"], run["n_real"])
 
 
@@ -104,9 +138,27 @@ def task(run: dict) -> domains.Domain:
     return _task(*(run[name] for name in TASK))
 
 
-@functools.lru_cache(maxsize=8)  # runs of one task stand together; a table of 100,000 images takes memory
-def _task(domain: str, rare_class: str, protocol: str, folder: str, common_class: str, group_pattern: str, view: str) -> domains.Domain:
-    return domains.load(domain, rare_class, protocol, folder=folder, common_class=common_class, group_pattern=group_pattern, view=view)
+@functools.lru_cache(
+    maxsize=8
+)  # runs of one task stand together; a table of 100,000 images takes memory
+def _task(
+    domain: str,
+    rare_class: str,
+    protocol: str,
+    folder: str,
+    common_class: str,
+    group_pattern: str,
+    view: str,
+) -> domains.Domain:
+    return domains.load(
+        domain,
+        rare_class,
+        protocol,
+        folder=folder,
+        common_class=common_class,
+        group_pattern=group_pattern,
+        view=view,
+    )
 
 
 @functools.cache
@@ -116,8 +168,16 @@ def _data_hash(*task: str) -> str:
 
 def planned(run: dict) -> list[tuple[str, float]]:
     """(arm, ratio) of the cells of a run, before it is known whether a draw has the images for each."""
-    used = [name for name in run["arms"] if run["classifier"] != "probe" or name not in arms.NOT_FOR_PROBE]
-    return [(name, ratio) for name in used for ratio in arms.ratios_of(name, run["ratios"], run["classifier"])]
+    used = [
+        name
+        for name in run["arms"]
+        if run["classifier"] != "probe" or name not in arms.NOT_FOR_PROBE
+    ]
+    return [
+        (name, ratio)
+        for name in used
+        for ratio in arms.ratios_of(name, run["ratios"], run["classifier"])
+    ]
 
 
 def nodes(runs: list[dict]) -> list[Node]:
@@ -153,7 +213,11 @@ def _tuned(arm: str) -> bool:
 
 
 def _node(stage: str, run: dict, *needs: Node) -> Node:
-    return Node(stage, tuple(sorted((name, json.dumps(run[name])) for name in declared(STAGES[stage]))), needs)
+    return Node(
+        stage,
+        tuple(sorted((name, json.dumps(run[name])) for name in declared(STAGES[stage]))),
+        needs,
+    )
 
 
 @functools.cache
@@ -174,8 +238,12 @@ def request(node: Node) -> dict:
     """What determines a run: the notebook's text, its parameters, the data, the backbone and every stage's version."""
     v = node.values
     return {
-        "notebook": STAGES[node.stage], "source": _hash(source(STAGES[node.stage])), "parameters": v,
-        "data": _data_hash(*(v[name] for name in TASK)), "base": _base(v["backbone"]), "stages": store.STAGES,
+        "notebook": STAGES[node.stage],
+        "source": _hash(source(STAGES[node.stage])),
+        "parameters": v,
+        "data": _data_hash(*(v[name] for name in TASK)),
+        "base": _base(v["backbone"]),
+        "stages": store.STAGES,
     }
 
 
@@ -187,7 +255,11 @@ def name(wanted: dict) -> str:
 def _base(backbone: str) -> str:
     """What names the backbone's weights. For mini without its module, which takes 700 MB of torch and diffusers."""
     if backbone == "mini":
-        return _hash(Path(os.environ.get("FSL_MINI") or Path(__file__).parent / "weights" / "mini.safetensors"))
+        return _hash(
+            Path(
+                os.environ.get("FSL_MINI") or Path(__file__).parent / "weights" / "mini.safetensors"
+            )
+        )
     from . import backbones
 
     return backbones.identity(backbone)
@@ -215,7 +287,9 @@ def finished(nodes: list[Node]) -> dict[Node, Path]:
             return found
         for thing in store.manifest(folder)["things"]:
             if thing not in looked:
-                looked[thing] = store.damage(store.root() / thing, quick=thing.split("/")[0] not in PUBLISHED)
+                looked[thing] = store.damage(
+                    store.root() / thing, quick=thing.split("/")[0] not in PUBLISHED
+                )
             if looked[thing]:
                 return f"{thing}: {looked[thing]}"
         return None
@@ -226,7 +300,9 @@ def finished(nodes: list[Node]) -> dict[Node, Path]:
         if not folder.exists():
             continue
         if found := fault(folder):
-            warnings.warn(f"{STAGES[node.stage]} ({node.title}) runs again, its result is damaged ({found})")
+            warnings.warn(
+                f"{STAGES[node.stage]} ({node.title}) runs again, its result is damaged ({found})"
+            )
             looked.clear()
             store.remove(folder, fault)
             continue

@@ -32,7 +32,9 @@ def decode(path: Path, channels: int) -> Image.Image:
             if image.mode.startswith("I;16"):
                 image = Image.fromarray(np.rint(np.asarray(image) / 257.0).astype(np.uint8))
             elif image.mode in ("I", "F"):
-                raise StudyError(f"{path}: 32 bits a pixel, of unknown range; save it with 8 or 16 bits")
+                raise StudyError(
+                    f"{path}: 32 bits a pixel, of unknown range; save it with 8 or 16 bits"
+                )
             return image.convert("L" if channels == 1 else "RGB")
     except FileNotFoundError as error:
         raise StudyError(f"{path}: no such image") from error
@@ -44,10 +46,13 @@ def decode(path: Path, channels: int) -> Image.Image:
 
 def any_colour(paths: list[Path]) -> bool:
     """Whether any of up to 50 images, spread evenly over `paths`, is in colour by its header."""
+
     def colour(path):
         try:
             with Image.open(path) as image:
-                return image.mode not in ("1", "L", "LA", "I", "F") and not image.mode.startswith("I;16")
+                return image.mode not in ("1", "L", "LA", "I", "F") and not image.mode.startswith(
+                    "I;16"
+                )
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             return False  # decoding will name it
 
@@ -64,17 +69,33 @@ def to_array(image: Image.Image, size: int) -> np.ndarray:
 
 def chain(pixels: np.ndarray, size: int, channels: int) -> np.ndarray:
     """Painted RGB images, uint8 [N, H, W, 3], through the chain of real ones -> uint8 [N, channels, size, size]."""
-    return np.stack([to_array(Image.fromarray(p).convert("L" if channels == 1 else "RGB"), size) for p in pixels])
+    return np.stack(
+        [
+            to_array(Image.fromarray(p).convert("L" if channels == 1 else "RGB"), size)
+            for p in pixels
+        ]
+    )
 
 
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
     """uint8 [N, C, S, S] -> [N, C, size, size], as real images are resized."""
     if pixels.shape[-1] == size:
         return pixels
-    return np.stack([to_array(Image.fromarray(p[0] if len(p) == 1 else np.moveaxis(p, 0, -1)), size) for p in pixels])
+    return np.stack(
+        [
+            to_array(Image.fromarray(p[0] if len(p) == 1 else np.moveaxis(p, 0, -1)), size)
+            for p in pixels
+        ]
+    )
 
 
-def read_all(paths: list[Path], size: int, channels: int, progress: bool = True, out: np.ndarray | None = None) -> np.ndarray:
+def read_all(
+    paths: list[Path],
+    size: int,
+    channels: int,
+    progress: bool = True,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """Decode many images on all cores: uint8 [N, C, size, size] in the order of `paths`, into `out` if given.
 
     Raises one StudyError that counts and names the unreadable files.
@@ -103,11 +124,22 @@ def each(work, items, title: str, progress: bool = True) -> None:
             faults.append(str(error))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(tqdm(pool.map(careful, items), total=len(items), desc=title, unit="image", mininterval=1, disable=not progress))
+        list(
+            tqdm(
+                pool.map(careful, items),
+                total=len(items),
+                desc=title,
+                unit="image",
+                mininterval=1,
+                disable=not progress,
+            )
+        )
     if faults:
         faults.sort()
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise StudyError(f"{len(faults)} of {len(items)} images cannot be read: {'; '.join(faults[:3])}{more}")
+        raise StudyError(
+            f"{len(faults)} of {len(items)} images cannot be read: {'; '.join(faults[:3])}{more}"
+        )
 
 
 def data_hash(paths: list[Path], names: list[str]) -> str:
@@ -117,23 +149,36 @@ def data_hash(paths: list[Path], names: list[str]) -> str:
     under each file's size and time of change.
     """
     order = sorted(range(len(names)), key=names.__getitem__)
-    stats = [(names[i], str(paths[i]), (s := os.stat(paths[i])).st_size, s.st_mtime_ns) for i in order]
+    stats = [
+        (names[i], str(paths[i]), (s := os.stat(paths[i])).st_size, s.st_mtime_ns) for i in order
+    ]
     memo = store.root() / "hashes" / f"{hashlib.sha256(json.dumps(stats).encode()).hexdigest()}.txt"
     if memo.is_file() and len(text := memo.read_text()) == 64:
         return text
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         digests = list(pool.map(store.sha256, [paths[i] for i in order]))
-    total = hashlib.sha256("".join(f"{names[i]}\0{d}\n" for i, d in zip(order, digests)).encode()).hexdigest()
+    total = hashlib.sha256(
+        "".join(f"{names[i]}\0{d}\n" for i, d in zip(order, digests)).encode()
+    ).hexdigest()
     store.write_text(memo, total)
     return total
 
 
-def cached(paths: list[Path], names: list[str], data_hash: str, size: int, channels: int) -> np.ndarray:
+def cached(
+    paths: list[Path], names: list[str], data_hash: str, size: int, channels: int
+) -> np.ndarray:
     """The decoded images, memory-mapped from the store: read-only uint8 [N, C, size, size]."""
-    params = {"data": data_hash, "names": hashlib.sha256("\n".join(names).encode()).hexdigest(), "size": size, "channels": channels}
+    params = {
+        "data": data_hash,
+        "names": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+        "size": size,
+        "channels": channels,
+    }
 
     def build(folder):
-        out = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (len(paths), channels, size, size))
+        out = np.lib.format.open_memmap(
+            folder / "images.npy", "w+", np.uint8, (len(paths), channels, size, size)
+        )
         read_all(paths, size, channels, out=out)
         out.flush()
 

@@ -17,7 +17,12 @@ import diffusers
 import numpy as np
 import torch
 from accelerate.utils.memory import clear_device_cache
-from diffusers import DDPMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    DDPMScheduler,
+    DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from diffusers.training_utils import cast_training_params
 from peft import LoraConfig, get_peft_model_state_dict
@@ -29,7 +34,10 @@ from . import StudyError, images, mini, store
 # Templates by domain: of the rare class, and of the common one ('a photo of <class>', as the paper has it).
 PROMPTS = {
     "elpv": ("a photo of a {} solar cell", "a photo of a {} solar cell"),
-    "magnetic_tile": ("a photo of a magnetic tile with {}", "a photo of a magnetic tile {} of defects"),
+    "magnetic_tile": (
+        "a photo of a magnetic tile with {}",
+        "a photo of a magnetic tile {} of defects",
+    ),
     "chestxray14": ("a photo of a chest X-ray with {}", "a photo of a chest X-ray with {}"),
 }
 
@@ -55,7 +63,9 @@ class Large:
     embeddings: torch.Tensor
     channels: int  # of the domain's images
     batch: int  # images that are sampled at once
-    adapter_file: str = "pytorch_lora_weights.safetensors"  # the name that pipe.load_lora_weights(folder) looks for
+    adapter_file: str = (
+        "pytorch_lora_weights.safetensors"  # the name that pipe.load_lora_weights(folder) looks for
+    )
 
     @property
     def device(self) -> torch.device:
@@ -74,19 +84,27 @@ class Large:
         """uint8 [N, C, S, S] -> standardised latents [N, *latent_shape]: the posterior's mode, so that the same image gives the same latents."""
         pixels = torch.as_tensor(np.asarray(pixels)).expand(-1, 3, -1, -1)
         with torch.no_grad():
-            return self._encode(pixels.to(self.device).float().div(127.5).sub(1).to(self.embeddings))
+            return self._encode(
+                pixels.to(self.device).float().div(127.5).sub(1).to(self.embeddings)
+            )
 
     def decode(self, latents: torch.Tensor) -> np.ndarray:
         """Latents -> uint8 [N, C, S, S], as diffusers' image processor rounds; of a grey domain the luminance."""
         with torch.no_grad():
             pixels = self._decode(latents.to(self.embeddings))
-        rgb = (self.pipe.image_processor.postprocess(pixels, output_type="np") * 255).round().astype(np.uint8)
+        rgb = (
+            (self.pipe.image_processor.postprocess(pixels, output_type="np") * 255)
+            .round()
+            .astype(np.uint8)
+        )
         return images.chain(rgb, self.image_size, self.channels)
 
     def rows(self, condition: torch.Tensor) -> torch.Tensor:
         """Embeddings [N, L, D] for rows of a condition [N]."""
         common, rare = torch.full_like(condition, 1), torch.full_like(condition, 2)
-        index = torch.where(condition == mini.NULL, condition, torch.where(condition == mini.RARE, rare, common))
+        index = torch.where(
+            condition == mini.NULL, condition, torch.where(condition == mini.RARE, rare, common)
+        )
         return self.embeddings[index]
 
     def attach(self, config: LoraConfig, row: int) -> "Large":
@@ -102,14 +120,25 @@ class Large:
 
         Without its dropout, which diffusers would leave switched on when it samples.
         """
-        self.pipe.save_lora_weights(folder, **{
-            f"{self.part}_lora_layers": get_peft_model_state_dict(self.denoiser),
-            f"{self.part}_lora_adapter_metadata": self.denoiser.peft_config["default"].to_dict() | {"lora_dropout": 0.0}})
+        self.pipe.save_lora_weights(
+            folder,
+            **{
+                f"{self.part}_lora_layers": get_peft_model_state_dict(self.denoiser),
+                f"{self.part}_lora_adapter_metadata": self.denoiser.peft_config["default"].to_dict()
+                | {"lora_dropout": 0.0},
+            },
+        )
 
     def load_adapter(self, folder: Path) -> "Large":
         """Load a stored adapter into the denoiser, in eval mode. Raises ValueError, RuntimeError, OSError or SafetensorError where the two do not fit."""
-        self.denoiser.load_lora_adapter(folder, prefix=self.part, weight_name=self.adapter_file, adapter_name="default",
-                                        use_safetensors=True, local_files_only=True)
+        self.denoiser.load_lora_adapter(
+            folder,
+            prefix=self.part,
+            weight_name=self.adapter_file,
+            adapter_name="default",
+            use_safetensors=True,
+            local_files_only=True,
+        )
         if not getattr(self.denoiser, "peft_config", None):
             raise ValueError("it holds no matrix of this denoiser")
         self.denoiser.eval()
@@ -133,21 +162,43 @@ class Diffusion(Large):
         return self.pipe.vae.encode(pixels).latent_dist.mode() * self.pipe.vae.config.scaling_factor
 
     def _decode(self, latents):
-        return self.pipe.vae.decode(latents / self.pipe.vae.config.scaling_factor, return_dict=False)[0]
+        return self.pipe.vae.decode(
+            latents / self.pipe.vae.config.scaling_factor, return_dict=False
+        )[0]
 
-    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    def predict(
+        self, latents: torch.Tensor, timesteps: torch.Tensor, condition: torch.Tensor
+    ) -> torch.Tensor:
         """Noise (or v) of noisy latents [N, C, h, w] at timesteps [N] in 0..999, for rows of a condition [N]."""
-        return self.denoiser(latents.to(self.embeddings), timesteps, encoder_hidden_states=self.rows(condition), return_dict=False)[0]
+        return self.denoiser(
+            latents.to(self.embeddings),
+            timesteps,
+            encoder_hidden_states=self.rows(condition),
+            return_dict=False,
+        )[0]
 
-    def loss(self, clean: torch.Tensor, condition: torch.Tensor, generator: torch.Generator,
-             weight: torch.Tensor | None = None, part: slice = slice(None)) -> torch.Tensor:
+    def loss(
+        self,
+        clean: torch.Tensor,
+        condition: torch.Tensor,
+        generator: torch.Generator,
+        weight: torch.Tensor | None = None,
+        part: slice = slice(None),
+    ) -> torch.Tensor:
         """Mean squared error of each image of `part` [n] at random noise levels; arguments as of mini.Mini.loss."""
         noise = torch.randn(clean.shape, generator=generator).to(self.device)
-        t = torch.randint(0, self.scheduler.config.num_train_timesteps, (len(clean),), generator=generator).to(self.device)
+        t = torch.randint(
+            0, self.scheduler.config.num_train_timesteps, (len(clean),), generator=generator
+        ).to(self.device)
         clean, condition, noise, t = (each[part] for each in (clean.float(), condition, noise, t))
         velocity = self.scheduler.config.prediction_type == "v_prediction"
         target = self.scheduler.get_velocity(clean, noise, t) if velocity else noise
-        return _error(self.predict(self.scheduler.add_noise(clean, noise, t), t, condition), target, weight, part)
+        return _error(
+            self.predict(self.scheduler.add_noise(clean, noise, t), t, condition),
+            target,
+            weight,
+            part,
+        )
 
     @property
     def scheduler(self) -> DDPMScheduler:
@@ -156,7 +207,9 @@ class Diffusion(Large):
 
     def solver(self, steps: int) -> DPMSolverMultistepScheduler:
         """DPM-Solver++ (2M), its timesteps set."""
-        solver = DPMSolverMultistepScheduler.from_config(self.pipe.scheduler.config, timestep_spacing="trailing")
+        solver = DPMSolverMultistepScheduler.from_config(
+            self.pipe.scheduler.config, timestep_spacing="trailing"
+        )
         solver.set_timesteps(steps, device=self.device)
         return solver
 
@@ -164,11 +217,17 @@ class Diffusion(Large):
 class FlowSolver(FlowMatchEulerDiscreteScheduler):
     """Euler steps of a flow, with the method by which diffusion schedulers noise an image."""
 
-    def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+    def add_noise(
+        self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+    ) -> torch.Tensor:
         """Latents [N, C, h, w] at timesteps [N] in (0, 1000]; while it solves (`set_begin_index`), at the step that it stands at."""
         if self.begin_index is not None:
             return self.scale_noise(clean, timesteps, noise)
-        return torch.lerp(clean, noise, (timesteps / self.config.num_train_timesteps).to(clean)[:, None, None, None])
+        return torch.lerp(
+            clean,
+            noise,
+            (timesteps / self.config.num_train_timesteps).to(clean)[:, None, None, None],
+        )
 
 
 class Flow(Large):
@@ -196,29 +255,63 @@ class Flow(Large):
 
     def _decode(self, latents):
         norm = self.pipe.vae.bn
-        mean, deviation = norm.running_mean.view(1, -1, 1, 1), torch.sqrt(norm.running_var.view(1, -1, 1, 1) + self.pipe.vae.config.batch_norm_eps)
-        return self.pipe.vae.decode(self.pipe._unpatchify_latents(latents * deviation.to(latents) + mean.to(latents)), return_dict=False)[0]
+        mean, deviation = (
+            norm.running_mean.view(1, -1, 1, 1),
+            torch.sqrt(norm.running_var.view(1, -1, 1, 1) + self.pipe.vae.config.batch_norm_eps),
+        )
+        return self.pipe.vae.decode(
+            self.pipe._unpatchify_latents(latents * deviation.to(latents) + mean.to(latents)),
+            return_dict=False,
+        )[0]
 
-    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, condition: torch.Tensor, guidance: float = 1.0) -> torch.Tensor:
+    def predict(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        condition: torch.Tensor,
+        guidance: float = 1.0,
+    ) -> torch.Tensor:
         """Velocity of noisy latents [N, C, h, w] at timesteps [N] in (0, 1000], for rows of a condition [N].
 
         `guidance` is what FLUX.2-dev is told; in training 1, as in diffusers' example.
         """
         latents, text = latents.to(self.embeddings), self.rows(condition)
-        told = torch.full((len(latents),), guidance, device=self.device) if self.takes_guidance else None
+        told = (
+            torch.full((len(latents),), guidance, device=self.device)
+            if self.takes_guidance
+            else None
+        )
         packed = self.denoiser(
-            hidden_states=self.pipe._pack_latents(latents), timestep=timesteps.to(latents.dtype) / 1000, guidance=told, encoder_hidden_states=text,
-            txt_ids=self.pipe._prepare_text_ids(text[:1]).to(self.device), img_ids=self.pipe._prepare_latent_ids(latents[:1]).to(self.device),
-            return_dict=False)[0]
+            hidden_states=self.pipe._pack_latents(latents),
+            timestep=timesteps.to(latents.dtype) / 1000,
+            guidance=told,
+            encoder_hidden_states=text,
+            txt_ids=self.pipe._prepare_text_ids(text[:1]).to(self.device),
+            img_ids=self.pipe._prepare_latent_ids(latents[:1]).to(self.device),
+            return_dict=False,
+        )[0]
         return packed.permute(0, 2, 1).reshape(latents.shape)
 
-    def loss(self, clean: torch.Tensor, condition: torch.Tensor, generator: torch.Generator,
-             weight: torch.Tensor | None = None, part: slice = slice(None)) -> torch.Tensor:
+    def loss(
+        self,
+        clean: torch.Tensor,
+        condition: torch.Tensor,
+        generator: torch.Generator,
+        weight: torch.Tensor | None = None,
+        part: slice = slice(None),
+    ) -> torch.Tensor:
         """Flow matching (Lipman et al. 2023): mean squared error of the velocity of each image of `part` [n] at uniformly random times."""
         noise = torch.randn(clean.shape, generator=generator).to(self.device)
-        t = torch.randint(1, self.scheduler.config.num_train_timesteps + 1, (len(clean),), generator=generator).to(self.device)
+        t = torch.randint(
+            1, self.scheduler.config.num_train_timesteps + 1, (len(clean),), generator=generator
+        ).to(self.device)
         clean, condition, noise, t = (each[part] for each in (clean.float(), condition, noise, t))
-        return _error(self.predict(self.scheduler.add_noise(clean, noise, t), t, condition), noise - clean, weight, part)
+        return _error(
+            self.predict(self.scheduler.add_noise(clean, noise, t), t, condition),
+            noise - clean,
+            weight,
+            part,
+        )
 
     @property
     def scheduler(self) -> FlowSolver:
@@ -229,7 +322,11 @@ class Flow(Large):
         """Euler steps, shifted by the number of tokens as the pipeline shifts them."""
         solver = self.scheduler
         _, height, width = self.latent_shape
-        solver.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), device=self.device, mu=compute_empirical_mu(height * width, steps))
+        solver.set_timesteps(
+            sigmas=np.linspace(1.0, 1 / steps, steps),
+            device=self.device,
+            mu=compute_empirical_mu(height * width, steps),
+        )
         return solver
 
 
@@ -238,8 +335,18 @@ def _error(predicted, target, weight, part) -> torch.Tensor:
     return (error if weight is None else error * weight[part]).mean(dim=(1, 2, 3))
 
 
-def load(name: str, pipeline: str, folder: Path, base: str, texts: list[str], channels: int, batch: int, device: str,
-         quantise: str = "", dtype: torch.dtype | None = None) -> Large:
+def load(
+    name: str,
+    pipeline: str,
+    folder: Path,
+    base: str,
+    texts: list[str],
+    channels: int,
+    batch: int,
+    device: str,
+    quantise: str = "",
+    dtype: torch.dtype | None = None,
+) -> Large:
     """Open a pipeline of class `pipeline` from a folder as `save_pretrained` writes it, in eval mode, frozen, for images of
     1 or 3 `channels` and the prompts `texts`.
 
@@ -248,7 +355,15 @@ def load(name: str, pipeline: str, folder: Path, base: str, texts: list[str], ch
     """
     dtype = dtype or (torch.bfloat16 if device == "cuda" else torch.float32)
     embeddings = _embeddings(pipeline, folder, base, texts, device, quantise, dtype)
-    pipe = _open(pipeline, folder, dtype, device, _in_four_bits(["transformer"], device, dtype) if quantise else None, text_encoder=None, tokenizer=None)
+    pipe = _open(
+        pipeline,
+        folder,
+        dtype,
+        device,
+        _in_four_bits(["transformer"], device, dtype) if quantise else None,
+        text_encoder=None,
+        tokenizer=None,
+    )
     family = Diffusion if hasattr(pipe, "unet") else Flow
     denoiser = getattr(pipe, family.part)
     for module in (denoiser, pipe.vae):
@@ -258,32 +373,52 @@ def load(name: str, pipeline: str, folder: Path, base: str, texts: list[str], ch
 
 def _embeddings(pipeline, folder, base, texts, device, quantise, dtype) -> torch.Tensor:
     """Embeddings of the prompts [3, L, D], from the store; the text encoder is loaded only where they are not there."""
+
     def build(out):
         config = _in_four_bits(["text_encoder"], device, dtype) if quantise else None
         stable = pipeline == "StableDiffusionPipeline"
-        pipe = _open(pipeline, folder, dtype, device, config, vae=None, **{"unet" if stable else "transformer": None})
+        pipe = _open(
+            pipeline,
+            folder,
+            dtype,
+            device,
+            config,
+            vae=None,
+            **{"unet" if stable else "transformer": None},
+        )
         extra = dict(num_images_per_prompt=1, do_classifier_free_guidance=False) if stable else {}
         with torch.no_grad():
             found = pipe.encode_prompt(texts, device=device, **extra)[0]
         save_file({"embeddings": found.cpu().contiguous()}, out / "embeddings.safetensors")
 
-    made = store.make("prompts", {"base": base, "prompts": texts, "dtype": str(dtype)}, build, device=device)
+    made = store.make(
+        "prompts", {"base": base, "prompts": texts, "dtype": str(dtype)}, build, device=device
+    )
     clear_device_cache(garbage_collection=True)  # of what the text encoder held
     return load_file(made / "embeddings.safetensors")["embeddings"]
 
 
 def _open(pipeline, folder, dtype, device, quantization_config, **without) -> DiffusionPipeline:
     if pipeline == "StableDiffusionPipeline":
-        without |= dict(safety_checker=None, feature_extractor=None, image_encoder=None, requires_safety_checker=False)
+        without |= dict(
+            safety_checker=None,
+            feature_extractor=None,
+            image_encoder=None,
+            requires_safety_checker=False,
+        )
     if quantization_config is not None:
         without["quantization_config"] = quantization_config
     try:
-        pipe = getattr(diffusers, pipeline).from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True, **without)
+        pipe = getattr(diffusers, pipeline).from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, **without
+        )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         reason = str(error).strip().splitlines()[0]
-        raise StudyError(f"{folder}: not the whole weights of a {pipeline} ({reason}); remove the folder and download it again") from error
+        raise StudyError(
+            f"{folder}: not the whole weights of a {pipeline} ({reason}); remove the folder and download it again"
+        ) from error
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
 
@@ -291,10 +426,21 @@ def _open(pipeline, folder, dtype, device, quantization_config, **without) -> Di
 def _in_four_bits(parts: list[str], device: str, dtype: torch.dtype):
     """NF4 (QLoRA, Dettmers et al. 2023) for parts of a pipeline. Raises StudyError without a GPU or bitsandbytes."""
     if device != "cuda" or not importlib.util.find_spec("bitsandbytes"):
-        raise StudyError(f"4-bit weights need a CUDA device (device is '{device}') and bitsandbytes: pip install 'fsl-utils[large]' there, "
-                         "or take backbone='sd15'")
+        raise StudyError(
+            f"4-bit weights need a CUDA device (device is '{device}') and bitsandbytes: pip install 'fsl-utils[large]' there, "
+            "or take backbone='sd15'"
+        )
     import transformers
 
-    kinds = {"text_encoder": transformers.BitsAndBytesConfig, "transformer": diffusers.BitsAndBytesConfig}
-    return diffusers.PipelineQuantizationConfig(quant_mapping={
-        part: kinds[part](load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype) for part in parts})
+    kinds = {
+        "text_encoder": transformers.BitsAndBytesConfig,
+        "transformer": diffusers.BitsAndBytesConfig,
+    }
+    return diffusers.PipelineQuantizationConfig(
+        quant_mapping={
+            part: kinds[part](
+                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+            )
+            for part in parts
+        }
+    )

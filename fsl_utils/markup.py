@@ -20,32 +20,60 @@ def render(summary: pd.DataFrame) -> tuple[str, str]:
     rows = []
     for (arm, ratio), part in summary.groupby(["arm", "ratio"], sort=False):
         part = part.set_index("quantity")
-        rows.append([(arm + (f" {ratio:g}x" if ratio else ""), arm in beating)] + [_value(part.loc[q]) if q in part.index else ("", "", "") for q in quantities])
+        rows.append(
+            [(arm + (f" {ratio:g}x" if ratio else ""), arm in beating)]
+            + [_value(part.loc[q]) if q in part.index else ("", "", "") for q in quantities]
+        )
     beats = " Dagger: beats each of the controls." if beating else ""
-    foot = (f"{'; '.join(plots.headline(summary))}. In brackets: {stats.LEVEL:.0%} interval over draws and test groups, not adjusted for the number of contrasts. Stars: p after Holm within "
-            f"the column, * < .05, ** < .01, *** < .001; without stars: not shown to differ, or not tested (under {stats.MIN_DRAWS} draws).{beats}")
+    foot = (
+        f"{'; '.join(plots.headline(summary))}. In brackets: {stats.LEVEL:.0%} interval over draws and test groups, not adjusted for the number of contrasts. Stars: p after Holm within "
+        f"the column, * < .05, ** < .01, *** < .001; without stars: not shown to differ, or not tested (under {stats.MIN_DRAWS} draws).{beats}"
+    )
 
     lines = [["arm", *names], ["---"] * (1 + len(names))]
-    lines += [[label + " †" * best, *(f"{number}{stars} {bounds}".strip() for number, bounds, stars in values)] for (label, best), *values in rows]
+    lines += [
+        [
+            label + " †" * best,
+            *(f"{number}{stars} {bounds}".strip() for number, bounds, stars in values),
+        ]
+        for (label, best), *values in rows
+    ]
     markdown = "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{foot}\n"
     markdown = markdown.replace("*", r"\*")
 
     def tex(text):
         return text.replace("_", r"\_")
 
-    body = [[tex(label) + r"$^\dagger$" * best, *(_tex(*value) for value in values)] for (label, best), *values in rows]
-    latex = "\n".join([
-        r"% needs \usepackage{booktabs}", rf"\begin{{tabular}}{{{'l' * (1 + len(names))}}}", r"\toprule",
-        " & ".join(["arm", *map(tex, names)]) + r" \\", r"\midrule",
-        *(" & ".join(line) + r" \\" for line in body), r"\bottomrule", r"\end{tabular}", f"% {foot}", "",
-    ])
+    body = [
+        [tex(label) + r"$^\dagger$" * best, *(_tex(*value) for value in values)]
+        for (label, best), *values in rows
+    ]
+    latex = "\n".join(
+        [
+            r"% needs \usepackage{booktabs}",
+            rf"\begin{{tabular}}{{{'l' * (1 + len(names))}}}",
+            r"\toprule",
+            " & ".join(["arm", *map(tex, names)]) + r" \\",
+            r"\midrule",
+            *(" & ".join(line) + r" \\" for line in body),
+            r"\bottomrule",
+            r"\end{tabular}",
+            f"% {foot}",
+            "",
+        ]
+    )
     return markdown, latex
 
 
 def _tex(number: str, bounds: str, stars: str) -> str:
     if not number:
         return ""
-    return f"${number}" + f"^{{{stars}}}" * bool(stars) + "$" + rf" {{\scriptsize ${bounds}$}}" * bool(bounds)
+    return (
+        f"${number}"
+        + f"^{{{stars}}}" * bool(stars)
+        + "$"
+        + rf" {{\scriptsize ${bounds}$}}" * bool(bounds)
+    )
 
 
 def _value(row: pd.Series) -> tuple[str, str, str]:

@@ -9,8 +9,17 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from . import StudyError
 
-METRICS = ["pr_auc", "pr_auc_balanced", "auroc", "f1", "recall", "precision",
-           "f1_at_threshold", "recall_at_threshold", "precision_at_threshold"]
+METRICS = [
+    "pr_auc",
+    "pr_auc_balanced",
+    "auroc",
+    "f1",
+    "recall",
+    "precision",
+    "f1_at_threshold",
+    "recall_at_threshold",
+    "precision_at_threshold",
+]
 
 
 def score(labels, scores, threshold: float | None) -> dict:
@@ -25,15 +34,22 @@ def score(labels, scores, threshold: float | None) -> dict:
     """
     labels, scores = checked(labels, scores, "the test images")
     if threshold is not None and not np.isfinite(threshold):
-        raise StudyError(f"threshold is {threshold}: give a number, or None where no threshold was chosen")
+        raise StudyError(
+            f"threshold is {threshold}: give a number, or None where no threshold was chosen"
+        )
     if scores.min() == scores.max():
-        warnings.warn(f"all {len(scores)} scores are {scores[0]:.3g}: the classifier tells nothing apart", stacklevel=2)
+        warnings.warn(
+            f"all {len(scores)} scores are {scores[0]:.3g}: the classifier tells nothing apart",
+            stacklevel=2,
+        )
     n, rare = len(labels), int(labels.sum())
     balance = np.where(labels == 1, 1.0, rare / (n - rare))
     chosen = (np.nan, np.nan, np.nan) if threshold is None else at(labels, scores, threshold)
     names = ("f1", "recall", "precision")
     return {
-        "n_test": n, "n_test_rare": rare, "prevalence": rare / n,
+        "n_test": n,
+        "n_test_rare": rare,
+        "prevalence": rare / n,
         "pr_auc": float(average_precision_score(labels, scores)),
         "pr_auc_balanced": float(average_precision_score(labels, scores, sample_weight=balance)),
         "auroc": float(roc_auc_score(labels, scores)),
@@ -62,27 +78,41 @@ def choose_threshold(labels, scores) -> float:
     hits, called = np.cumsum(labels[order]), np.arange(1, len(labels) + 1)
     last = np.append(scores[1:] < scores[:-1], True)  # images with equal scores are called together
     f1 = 2 * hits[last] / (labels.sum() + called[last])
-    return float(scores[last][f1.argmax()])  # argmax takes the first of equals: the largest threshold
+    return float(
+        scores[last][f1.argmax()]
+    )  # argmax takes the first of equals: the largest threshold
 
 
 def checked(labels, scores, which: str) -> tuple[np.ndarray, np.ndarray]:
     """Labels [N] as int and scores [N] as float64, or a StudyError that names `which` images."""
     labels, scores = np.asarray(labels), np.asarray(scores, float)
     if labels.ndim != 1 or labels.shape != scores.shape:
-        raise StudyError(f"{which}: labels are {labels.shape} and scores {scores.shape}: one of each for every image")
+        raise StudyError(
+            f"{which}: labels are {labels.shape} and scores {scores.shape}: one of each for every image"
+        )
     if not np.isin(labels, (0, 1)).all():
-        raise StudyError(f"{which}: labels are {sorted(set(labels.tolist()))[:5]}: only 0 (common) and 1 (rare) are known")
+        raise StudyError(
+            f"{which}: labels are {sorted(set(labels.tolist()))[:5]}: only 0 (common) and 1 (rare) are known"
+        )
     for label, word in ((1, "rare"), (0, "common")):
         if not (labels == label).any():
-            raise StudyError(f"{which}: none of {len(labels)} is {word}, so no metric is defined: take another draw or fewer shots")
+            raise StudyError(
+                f"{which}: none of {len(labels)} is {word}, so no metric is defined: take another draw or fewer shots"
+            )
     if np.isnan(scores).any():
-        raise StudyError(f"{which}: {np.isnan(scores).sum()} of {len(scores)} scores are NaN: the classifier diverged, lower its learning rate")
+        raise StudyError(
+            f"{which}: {np.isnan(scores).sum()} of {len(scores)} scores are NaN: the classifier diverged, lower its learning rate"
+        )
     if scores.min() < 0 or scores.max() > 1:
-        raise StudyError(f"{which}: scores run from {scores.min():.3g} to {scores.max():.3g}: give probabilities in 0..1, not logits")
+        raise StudyError(
+            f"{which}: scores run from {scores.min():.3g} to {scores.max():.3g}: give probabilities in 0..1, not logits"
+        )
     return labels.astype(int), scores
 
 
-def weighted(metric: str, labels, scores, groups, weights, threshold: float = math.nan) -> np.ndarray:
+def weighted(
+    metric: str, labels, scores, groups, weights, threshold: float = math.nan
+) -> np.ndarray:
     """A metric under many sets of weights at once: [B].
 
     labels [N] 0/1, scores [N], groups [N] in 0..G-1, weights [G, B]: column b gives every image of
@@ -99,18 +129,25 @@ def weighted(metric: str, labels, scores, groups, weights, threshold: float = ma
             if metric == "pr_auc_balanced":
                 false *= n_rare / n_common
             false += hits  # now all that is called rare
-            return (rare * hits / np.maximum(false, np.finfo(float).tiny, out=false)).sum(0) / n_rare
+            return (rare * hits / np.maximum(false, np.finfo(float).tiny, out=false)).sum(
+                0
+            ) / n_rare
     cut = threshold if metric.endswith("_at_threshold") else 0.5
     if np.isnan(cut):
         return np.full(weights.shape[1], np.nan)
     called = scores >= cut
-    hits, misses, false = (_sums(part, groups, weights) for part in ((labels == 1) & called, (labels == 1) & ~called, (labels == 0) & called))
+    hits, misses, false = (
+        _sums(part, groups, weights)
+        for part in ((labels == 1) & called, (labels == 1) & ~called, (labels == 0) & called)
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         match metric.removesuffix("_at_threshold"):
             case "recall":
                 return hits / (hits + misses)
             case "precision":
-                return np.divide(hits, hits + false, out=np.zeros_like(hits), where=hits + false > 0)
+                return np.divide(
+                    hits, hits + false, out=np.zeros_like(hits), where=hits + false > 0
+                )
             case "f1":
                 return 2 * hits / (2 * hits + misses + false)
     raise StudyError(f"unknown metric '{metric}': known are {', '.join(METRICS)}")
@@ -134,11 +171,19 @@ def steps(labels, scores, groups, weights) -> tuple[np.ndarray, ...]:
     tied = np.append(steps, np.inf)[step] == common
 
     def sums(step, groups):
-        counts = sparse.csr_array((np.ones(len(step)), (step, groups)), shape=(len(steps) + 1, len(weights)))
+        counts = sparse.csr_array(
+            (np.ones(len(step)), (step, groups)), shape=(len(steps) + 1, len(weights))
+        )
         return counts @ weights
 
     rare, false = sums(at, groups[labels == 1])[:-1], sums(step, groups[labels == 0])
-    return rare, _running(rare.copy()), _running(false[:-1]), sums(step[tied], groups[labels == 0][tied])[:-1], false[-1]
+    return (
+        rare,
+        _running(rare.copy()),
+        _running(false[:-1]),
+        sums(step[tied], groups[labels == 0][tied])[:-1],
+        false[-1],
+    )
 
 
 def _running(sums: np.ndarray) -> np.ndarray:

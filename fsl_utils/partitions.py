@@ -46,7 +46,9 @@ def assign(frame: pd.DataFrame, base_groups: pd.Series, base_share: float, name:
     strata = frame.groupby("group")["stratum"].first()
     base = pick(base_groups, base_share, generator(name, "base")) if len(base_groups) else set()
     test = pick(strata[~strata.index.isin(base)], TEST_SHARE, generator(name, "test"))
-    return frame["group"].map(lambda g: "base" if g in base else "test" if g in test else "development")
+    return frame["group"].map(
+        lambda g: "base" if g in base else "test" if g in test else "development"
+    )
 
 
 def shipped(name: str) -> pd.DataFrame | None:
@@ -67,8 +69,10 @@ def kept(path: Path, frame: pd.DataFrame, clean: pd.Series, base_share: float) -
     before = frame["image"].map(known.set_index("file")["group"])
     moved = frame["image"][before.notna() & (before != frame["group"])]
     if len(moved):
-        raise StudyError(f"{len(moved)} images changed their group (first: {moved.iloc[0]}), which could move test images "
-                         f"into training: undo it, or delete {path} and all results to split anew")
+        raise StudyError(
+            f"{len(moved)} images changed their group (first: {moved.iloc[0]}), which could move test images "
+            f"into training: undo it, or delete {path} and all results to split anew"
+        )
     partition = known.drop_duplicates("group").set_index("group")["partition"]
     new = frame[~frame["group"].isin(partition.index)]
     if len(new):
@@ -76,7 +80,13 @@ def kept(path: Path, frame: pd.DataFrame, clean: pd.Series, base_share: float) -
         # Named by the groups: were the stream the same each time, single groups would all go to one side.
         made = assign(new, groups[clean[groups.index]], base_share, " ".join(groups.index))
         partition = pd.concat([partition, made.groupby(new["group"]).first()])
-    rows = pd.DataFrame({"file": frame["image"], "group": frame["group"], "partition": frame["group"].map(partition)})
+    rows = pd.DataFrame(
+        {
+            "file": frame["image"],
+            "group": frame["group"],
+            "partition": frame["group"].map(partition),
+        }
+    )
     rows = pd.concat([known, rows[~rows["file"].isin(known["file"])]])
     if len(rows) > len(known):
         store.write_text(path, rows.sort_values("file").to_csv(index=False, lineterminator="\n"))
@@ -89,7 +99,9 @@ def by_image(table: pd.DataFrame, name: str) -> pd.DataFrame:
     It leaks by design and is there for comparison alone. Base stays as it was, and the group
     that the split ignores is kept as `whole_group`.
     """
-    table = table.assign(whole_group=table["group"], group=table["image"], stratum=table["label"].astype(str))
+    table = table.assign(
+        whole_group=table["group"], group=table["image"], stratum=table["label"].astype(str)
+    )
     rest = table["partition"] != "base"
     redrawn = assign(table[rest], pd.Series(dtype=str), 0.0, f"{name} by image")
     return table.assign(partition=table["partition"].where(~rest, redrawn))
@@ -149,8 +161,12 @@ def draw(table: pd.DataFrame, number: int, n_real: int) -> Draw:
     order = table["image"].to_numpy().argsort(kind="stable")  # not the order of the rows
     labels, groups = table["label"].to_numpy(), table["group"].to_numpy()
     rows = order[(table["partition"].to_numpy() == "development")[order]]
-    per_group = pd.DataFrame({"group": groups[rows], "label": labels[rows], "stratum": table["stratum"].to_numpy()[rows]})
-    per_group = per_group.groupby("group").agg(rare=("label", "sum"), n=("label", "size"), stratum=("stratum", "first"))
+    per_group = pd.DataFrame(
+        {"group": groups[rows], "label": labels[rows], "stratum": table["stratum"].to_numpy()[rows]}
+    )
+    per_group = per_group.groupby("group").agg(
+        rare=("label", "sum"), n=("label", "size"), stratum=("stratum", "first")
+    )
     strata = (per_group["rare"] > 0).astype(str) + " " + per_group["stratum"]
     validation_groups = pick(strata, VALIDATION_SHARE, generator("draw", number))
 
@@ -160,8 +176,14 @@ def draw(table: pd.DataFrame, number: int, n_real: int) -> Draw:
     for side, part in (("training", train), ("validation", validation)):
         for label, word in ((1, "rare"), (0, "common")):
             if not (labels[part] == label).any():
-                raise StudyError(f"draw {number} has no {word} image on its {side} side: too few groups ({have})")
+                raise StudyError(
+                    f"draw {number} has no {word} image on its {side} side: too few groups ({have})"
+                )
     rare = spread(train[labels[train] == 1], groups, generator("shots", number))
     if n_real > len(rare):
-        raise StudyError(f"n_real is {n_real}, but draw {number} has {len(rare)} rare training images ({have}): ask for fewer")
-    return Draw(number, rare[:n_real], train[labels[train] == 0], rare[n_real:], validation, labels, groups)
+        raise StudyError(
+            f"n_real is {n_real}, but draw {number} has {len(rare)} rare training images ({have}): ask for fewer"
+        )
+    return Draw(
+        number, rare[:n_real], train[labels[train] == 0], rare[n_real:], validation, labels, groups
+    )

@@ -38,9 +38,15 @@ def base_images(tasks: list[domains.Domain]) -> tuple[np.ndarray, np.ndarray, np
     for domain in tasks:
         name, rows = domain.name, domain.rows("base", label=0)
         if not len(rows):
-            raise StudyError(f"{name} has no base image: pretraining needs common images of groups without a rare one")
+            raise StudyError(
+                f"{name} has no base image: pretraining needs common images of groups without a rare one"
+            )
         groups = domain.table["group"].iloc[rows]
-        apart = partitions.pick(pd.Series(name, index=groups.unique()), HELD_OUT, partitions.generator(name, "held out of pretraining"))
+        apart = partitions.pick(
+            pd.Series(name, index=groups.unique()),
+            HELD_OUT,
+            partitions.generator(name, "held out of pretraining"),
+        )
         pixels.append(domain.images(mini.IMAGE_SIZE)[rows])
         condition.append(np.full(len(rows), mini.condition(name)))
         held_out.append(groups.isin(apart).to_numpy())
@@ -48,8 +54,15 @@ def base_images(tasks: list[domains.Domain]) -> tuple[np.ndarray, np.ndarray, np
     return np.concatenate(pixels), np.concatenate(condition), np.concatenate(held_out), files
 
 
-def batch(images: np.ndarray, condition: np.ndarray, train: list[np.ndarray], flips: dict[int, str], step: int,
-          rng: np.random.Generator, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(
+    images: np.ndarray,
+    condition: np.ndarray,
+    train: list[np.ndarray],
+    flips: dict[int, str],
+    step: int,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The batch of a step: images uint8 [32, 1, 64, 64], mirrored and moved, and condition [32], now and then none.
 
     train: rows of the images of each domain, which take turns. flips: by condition, the axes along which it may be mirrored.
@@ -59,17 +72,29 @@ def batch(images: np.ndarray, condition: np.ndarray, train: list[np.ndarray], fl
     for c, allowed in flips.items():
         chosen = torch.from_numpy(condition[rows] == c)
         pixels[chosen] = augment.flips_and_shifts(pixels[chosen], allowed, 2, generator)
-    return pixels, torch.from_numpy(np.where(rng.random(BATCH) < NO_CONDITION, mini.NULL, condition[rows]))
+    return pixels, torch.from_numpy(
+        np.where(rng.random(BATCH) < NO_CONDITION, mini.NULL, condition[rows])
+    )
 
 
 def learning_rate(step: int, steps: int) -> float:
     """Linear warm-up, a plateau, then a cosine down to 1 %."""
     start = steps * (1 - DECAY)
     down = 0.0 if step < start else (step - start) / (steps - start)
-    return LEARNING_RATE * min(1, (step + 1) / WARMUP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * down)))
+    return (
+        LEARNING_RATE
+        * min(1, (step + 1) / WARMUP)
+        * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * down)))
+    )
 
 
-def run(tasks: list[domains.Domain], steps: int, folder: Path, start: Path | None = None, checkpoint_every: int = 250) -> Iterator[dict]:
+def run(
+    tasks: list[domains.Domain],
+    steps: int,
+    folder: Path,
+    start: Path | None = None,
+    checkpoint_every: int = 250,
+) -> Iterator[dict]:
     """Train for `steps` of 32 images, every domain equally often; yields {step, loss} after every step.
 
     From random weights, or from those of `start`, whose band scales are kept.
@@ -84,8 +109,17 @@ def run(tasks: list[domains.Domain], steps: int, folder: Path, start: Path | Non
     model = mini.load(start) if start else mini.create(mini.band_scales(images[~held_out]), SEED)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     net = model.denoiser.to(device, memory_format=torch.channels_last).train().requires_grad_(True)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.99))
-    ema = EMAModel(net.parameters(), decay=EMA_DECAY, use_ema_warmup=True, inv_gamma=1.0, power=0.75, foreach=True)
+    optimiser = torch.optim.AdamW(
+        net.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.99)
+    )
+    ema = EMAModel(
+        net.parameters(),
+        decay=EMA_DECAY,
+        use_ema_warmup=True,
+        inv_gamma=1.0,
+        power=0.75,
+        foreach=True,
+    )
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "checkpoint.safetensors"
@@ -112,8 +146,11 @@ def run(tasks: list[domains.Domain], steps: int, folder: Path, start: Path | Non
 
         done = {"step": step + 1, "loss": losses[-1]}
         if (step + 1) % checkpoint_every == 0 or step + 1 == steps:
-            done |= {"mean_loss": float(np.mean(losses)), "seconds": time.perf_counter() - begin,
-                     "held_out": _held_out_loss(model, ema, images[held_out], condition[held_out])}
+            done |= {
+                "mean_loss": float(np.mean(losses)),
+                "seconds": time.perf_counter() - begin,
+                "held_out": _held_out_loss(model, ema, images[held_out], condition[held_out]),
+            }
             losses = []
             curve.append(done)
             _save(path, step + 1, net, optimiser, ema, curve)
@@ -121,11 +158,21 @@ def run(tasks: list[domains.Domain], steps: int, folder: Path, start: Path | Non
 
     ema.copy_to(net.parameters())
     about = {
-        "domains": [task.name for task in tasks], "start": model.hash, "steps": steps, "batch": BATCH, "seed": SEED, "images": int((~held_out).sum()),
-        "files": files, "unet": mini.UNET, "schedule": mini.SCHEDULE, "ema_decay": EMA_DECAY,
+        "domains": [task.name for task in tasks],
+        "start": model.hash,
+        "steps": steps,
+        "batch": BATCH,
+        "seed": SEED,
+        "images": int((~held_out).sum()),
+        "files": files,
+        "unet": mini.UNET,
+        "schedule": mini.SCHEDULE,
+        "ema_decay": EMA_DECAY,
     }
     mini.save(model, folder / "mini.safetensors", about)
-    lines = ["step,loss,held_out"] + [f"{r['step']},{r['mean_loss']:.5f},{r['held_out']:.5f}" for r in curve]
+    lines = ["step,loss,held_out"] + [
+        f"{r['step']},{r['mean_loss']:.5f},{r['held_out']:.5f}" for r in curve
+    ]
     store.write_text(folder / "loss.csv", "\n".join(lines) + "\n")
 
 
@@ -139,8 +186,15 @@ def _held_out_loss(model, ema, images, condition) -> float:
     ema.copy_to(net.parameters())
     net.eval()
     generator = torch.Generator().manual_seed(0)
-    parts = [model.loss(model.encode(images[i : i + 64]), torch.from_numpy(condition[i : i + 64]).to(net.device), generator)
-             for _ in range(4) for i in range(0, len(images), 64)]
+    parts = [
+        model.loss(
+            model.encode(images[i : i + 64]),
+            torch.from_numpy(condition[i : i + 64]).to(net.device),
+            generator,
+        )
+        for _ in range(4)
+        for i in range(0, len(images), 64)
+    ]
     net.train()
     ema.restore(net.parameters())
     return float(torch.cat(parts).mean())
@@ -168,7 +222,10 @@ def _resume(path: Path, net, optimiser, ema) -> tuple[int, list[dict]]:
     net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
     for i, parameter in enumerate(net.parameters()):
         # Copied into the parameter's own memory layout: a mixture of layouts is several times slower.
-        like = {name: torch.empty_like(parameter).copy_(tensors[f"{name}.{i}"]) for name in ("ema", "exp_avg", "exp_avg_sq")}
+        like = {
+            name: torch.empty_like(parameter).copy_(tensors[f"{name}.{i}"])
+            for name in ("ema", "exp_avg", "exp_avg_sq")
+        }
         ema.shadow_params[i] = like.pop("ema")
         optimiser.state[parameter] = {"step": torch.tensor(float(step)), **like}
     ema.optimization_step = step

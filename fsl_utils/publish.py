@@ -22,7 +22,20 @@ def keys(node: grid.Node) -> list[str]:
     if node.stage == "cells":
         return [store.key("cell", cell) for cell in cells.plan(task, draw, v)]
     pools = cells.pools(task, draw, v)
-    return [store.key("report", diversity.request(task, draw, pools["rare"], v.n_images, v.image_size, base=pools["base"], screen=cells.screen(task, draw, v)))]
+    return [
+        store.key(
+            "report",
+            diversity.request(
+                task,
+                draw,
+                pools["rare"],
+                v.n_images,
+                v.image_size,
+                base=pools["base"],
+                screen=cells.screen(task, draw, v),
+            ),
+        )
+    ]
 
 
 def standing(out: Path) -> set[str]:
@@ -43,7 +56,9 @@ def missing(nodes: list[grid.Node], out: Path) -> tuple[list[grid.Node], set[str
         node = left.pop()
         needed.add(node)
         left += node.needs
-    return [node for node in nodes if node in needed], have & {key for found in made.values() for key in found}
+    return [node for node in nodes if node in needed], have & {
+        key for found in made.values() for key in found
+    }
 
 
 def tables(folders: list[Path], out: Path, kept: set[str] = frozenset()) -> pd.DataFrame:
@@ -54,7 +69,10 @@ def tables(folders: list[Path], out: Path, kept: set[str] = frozenset()) -> pd.D
     Raises StudyError where no run made a cell.
     """
     things = sorted({thing for folder in folders for thing in store.manifest(folder)["things"]})
-    of = {stage: [t.split("/")[1] for t in things if t.startswith(f"{stage}/")] for stage in ("cell", "report")}
+    of = {
+        stage: [t.split("/")[1] for t in things if t.startswith(f"{stage}/")]
+        for stage in ("cell", "report")
+    }
     before = None
     kept = kept - {*of["cell"], *of["report"]}
     if kept:
@@ -63,17 +81,30 @@ def tables(folders: list[Path], out: Path, kept: set[str] = frozenset()) -> pd.D
     if not of["cell"] and before is None:
         raise StudyError("no cell is finished yet: there is nothing to publish")
     table = cells.gather(of["cell"], out / "tables", before)
-    reports = [json.loads((store.root() / "report" / key / "report.json").read_text()) for key in of["report"]]
+    reports = [
+        json.loads((store.root() / "report" / key / "report.json").read_text())
+        for key in of["report"]
+    ]
     if kept and (out / "tables" / "pools.csv").is_file():
         standing = pd.read_csv(out / "tables" / "pools.csv")
         reports = standing[standing["report"].isin(kept)].to_dict("records") + reports
     if reports:
         frame = pd.DataFrame(reports).sort_values(["domain", "rare_class", "draw", "pool"])
-        store.write_whole(out / "tables" / "pools.csv", lambda partial: frame.to_csv(partial, index=False, lineterminator="\n"))
-    made = {name: store.root() / thing / name for thing in things if thing.startswith("figure/") for name in store.manifest(store.root() / thing)["files"]}
+        store.write_whole(
+            out / "tables" / "pools.csv",
+            lambda partial: frame.to_csv(partial, index=False, lineterminator="\n"),
+        )
+    made = {
+        name: store.root() / thing / name
+        for thing in things
+        if thing.startswith("figure/")
+        for name in store.manifest(store.root() / thing)["files"]
+    }
     there = [path.name for path in (out / "figures").glob("*")]
     for name in sorted(first_draws([*made, *there]) & made.keys()):
-        store.write_whole(out / "figures" / name, lambda partial: shutil.copyfile(made[name], partial))
+        store.write_whole(
+            out / "figures" / name, lambda partial: shutil.copyfile(made[name], partial)
+        )
     return table
 
 
@@ -90,8 +121,12 @@ def first_draws(names: list[str]) -> set[str]:
 def figures(out: Path) -> None:
     """Run notebook 06 on out/tables into out/figures, unless it ran on these very tables and its figures are there."""
     source = grid.source("06_paper_figures")
-    wanted = {"notebook": "06_paper_figures", "source": store.sha256(source), "out": str(out),
-              "tables": {p.name: store.sha256(p) for p in sorted((out / "tables").iterdir())}}
+    wanted = {
+        "notebook": "06_paper_figures",
+        "source": store.sha256(source),
+        "out": str(out),
+        "tables": {p.name: store.sha256(p) for p in sorted((out / "tables").iterdir())},
+    }
     done = store.find("run", wanted)
     if done and all((out / "figures" / name).is_file() for name in store.manifest(done)["figures"]):
         return
@@ -100,10 +135,19 @@ def figures(out: Path) -> None:
 
     def build(folder):
         try:
-            papermill.execute_notebook(source, folder / source.name, {"tables": str(out / "tables"), "figures": str(out / "figures")},
-                                       kernel_name="python3", progress_bar=False, cwd=source.parent, extra_arguments=engine.QUIET)
+            papermill.execute_notebook(
+                source,
+                folder / source.name,
+                {"tables": str(out / "tables"), "figures": str(out / "figures")},
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=source.parent,
+                extra_arguments=engine.QUIET,
+            )
         except papermill.PapermillExecutionError as error:
-            raise StudyError(f"06_paper_figures failed: {error.ename}: {error.evalue} [tables: {out / 'tables'}]") from error
+            raise StudyError(
+                f"06_paper_figures failed: {error.ename}: {error.evalue} [tables: {out / 'tables'}]"
+            ) from error
         return {"figures": sorted(p.name for p in (out / "figures").iterdir())}
 
     store.make("run", wanted, build)
@@ -115,11 +159,36 @@ def cost(folders: list[Path], before: set[Path]) -> pd.DataFrame:
     rows = []
     for folder in folders:
         record = store.manifest(folder)
-        stage = next(stage for stage, notebook in grid.STAGES.items() if notebook == record["params"]["notebook"])
+        stage = next(
+            stage
+            for stage, notebook in grid.STAGES.items()
+            if notebook == record["params"]["notebook"]
+        )
         now = folder not in before
-        rows.append({"stage": stage, "now": now, "before": not now, "seconds": now * record["seconds"], "cpu_seconds": now * record["cpu_seconds"],
-                     "peak_memory": now * record["peak_memory"],
-                     "hits": now * (len(record["things"]) - len(record["made"])), "things": now * len(record["things"])})
-    stages = pd.DataFrame(rows, columns=["stage", "now", "before", "seconds", "cpu_seconds", "peak_memory", "hits", "things"]).groupby("stage")
+        rows.append(
+            {
+                "stage": stage,
+                "now": now,
+                "before": not now,
+                "seconds": now * record["seconds"],
+                "cpu_seconds": now * record["cpu_seconds"],
+                "peak_memory": now * record["peak_memory"],
+                "hits": now * (len(record["things"]) - len(record["made"])),
+                "things": now * len(record["things"]),
+            }
+        )
+    stages = pd.DataFrame(
+        rows,
+        columns=[
+            "stage",
+            "now",
+            "before",
+            "seconds",
+            "cpu_seconds",
+            "peak_memory",
+            "hits",
+            "things",
+        ],
+    ).groupby("stage")
     frame = stages.sum().assign(peak_memory=stages["peak_memory"].max())
     return frame.reindex([stage for stage in grid.STAGES if stage in frame.index])

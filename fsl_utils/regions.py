@@ -35,12 +35,16 @@ def masks(domain, draw, size: int) -> tuple[np.ndarray, np.ndarray]:
     found = images.read_all(paths, size, 1, progress=False)[:, 0] >= MARKED
     marked = found.any(axis=(1, 2))
     if not marked.any():
-        raise StudyError(f"none of the masks of the {len(paths)} shots of draw {draw.number} marks a pixel (first: {paths[0]}): "
-                         "take another draw, or a mode without masks")
+        raise StudyError(
+            f"none of the masks of the {len(paths)} shots of draw {draw.number} marks a pixel (first: {paths[0]}): "
+            "take another draw, or a mode without masks"
+        )
     return draw.shots[marked], found[marked]
 
 
-def placement(mask: np.ndarray, flips: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def placement(
+    mask: np.ndarray, flips: str, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """A random place for a mask, bool [S, S]: matrix [2, 2] and offset [2] for `scipy.ndimage.affine_transform`.
 
     Mirrored along the axes of `flips`, turned and moved; every marked pixel stays inside the frame. A mask
@@ -48,13 +52,21 @@ def placement(mask: np.ndarray, flips: str, rng: np.random.Generator) -> tuple[n
     """
     size = len(mask)
     mirror = np.diag([-1.0 if axis in flips and rng.random() < 0.5 else 1.0 for axis in "vh"])
-    drawn, reach = np.deg2rad(rng.uniform(-1, 1) * SETTINGS["rotation"]), np.rint(rng.uniform(-1, 1, 2) * SETTINGS["reach"] * size)
+    drawn, reach = (
+        np.deg2rad(rng.uniform(-1, 1) * SETTINGS["rotation"]),
+        np.rint(rng.uniform(-1, 1, 2) * SETTINGS["reach"] * size),
+    )
     points = np.argwhere(mask)
     centre, middle = (points.min(axis=0) + points.max(axis=0)) / 2, (size - 1) / 2
     for angle in (drawn, 0.0):
-        forward = mirror @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        forward = mirror @ np.array(
+            [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+        )
         moved = (points - centre) @ forward.T
-        low, high = -moved.min(axis=0), size - 1 - moved.max(axis=0)  # where the centre may come to lie
+        low, high = (
+            -moved.min(axis=0),
+            size - 1 - moved.max(axis=0),
+        )  # where the centre may come to lie
         if (low <= high).all():
             break
     target = np.clip(mirror @ (centre - middle) + middle + reach, low, high)
@@ -75,7 +87,9 @@ def feathered(mask: np.ndarray) -> np.ndarray:
     """Weight of what is new, float32 in 0..1 like the bool mask [S, S]: 1 on it and its margin, a ramp, 0 beyond."""
     scale = len(mask) / 64
     away = distance_transform_edt(~mask) / scale
-    return np.clip((SETTINGS["margin"] + SETTINGS["feather"] - away) / SETTINGS["feather"], 0, 1).astype(np.float32)
+    return np.clip(
+        (SETTINGS["margin"] + SETTINGS["feather"] - away) / SETTINGS["feather"], 0, 1
+    ).astype(np.float32)
 
 
 def of_pool(backbone, wanted: dict, numbers, clean: torch.Tensor, domain, draw) -> np.ndarray:
@@ -86,11 +100,17 @@ def of_pool(backbone, wanted: dict, numbers, clean: torch.Tensor, domain, draw) 
     size = backbone.image_size
     if has_masks(domain):
         flips, (_, found) = sheets.SHEETS[domain.name].flips, masks(domain, draw, size)
-        marked = [_warped(found, flips, partitions.generator("region", wanted["seed"], i)) for i in numbers]
+        marked = [
+            _warped(found, flips, partitions.generator("region", wanted["seed"], i))
+            for i in numbers
+        ]
     else:
         # The backbone alone knows no rare class; there, what sets the common class apart from any image.
         rows = (mini.RARE if wanted["adapter"] else mini.NULL, mini.condition(domain.name))
-        marked = [difference(backbone, latents[None], rows, wanted["seed"], i) for latents, i in zip(clean, numbers)]
+        marked = [
+            difference(backbone, latents[None], rows, wanted["seed"], i)
+            for latents, i in zip(clean, numbers)
+        ]
     return np.stack([feathered(mask) for mask in marked])[:, None]
 
 
@@ -99,26 +119,42 @@ def _warped(found: np.ndarray, flips: str, rng: np.random.Generator) -> np.ndarr
     return moved(mask, placement(mask, flips, rng))
 
 
-def difference(backbone, clean: torch.Tensor, rows: tuple[int, int], seed: int, number: int) -> np.ndarray:
+def difference(
+    backbone, clean: torch.Tensor, rows: tuple[int, int], seed: int, number: int
+) -> np.ndarray:
     """DiffEdit's region of one image, bool [S, S]: where predictions under two rows of the embedding differ most.
 
     clean: its latents [1, C, h, w]. The differences are averaged over several noises, blurred and cut at
     the quantile that leaves a quarter of the image (`area`). One image at a time, so that its
     region is the same in every batch. Raises StudyError where the two conditions predict the same.
     """
-    n, generator = SETTINGS["maps"], torch.Generator().manual_seed(int(partitions.generator("region", seed, number).integers(2**62)))
+    n, generator = (
+        SETTINGS["maps"],
+        torch.Generator().manual_seed(
+            int(partitions.generator("region", seed, number).integers(2**62))
+        ),
+    )
     noise = torch.randn((n, *clean.shape[1:]), generator=generator).to(clean)
-    t = torch.full((n,), int(SETTINGS["level"] * backbone.scheduler.config.num_train_timesteps), device=clean.device)
+    t = torch.full(
+        (n,),
+        int(SETTINGS["level"] * backbone.scheduler.config.num_train_timesteps),
+        device=clean.device,
+    )
     noisy = backbone.scheduler.add_noise(clean.expand(n, -1, -1, -1), noise, t)
     condition = torch.tensor(rows, device=clean.device).repeat_interleave(n)
     one, other = backbone.predict(noisy.repeat(2, 1, 1, 1), t.repeat(2), condition).float().chunk(2)
     values = gaussian_filter((one - other).abs().mean(dim=(0, 1)).cpu().numpy(), SMOOTH)
     region = values > np.quantile(values, 1 - SETTINGS["area"])
     if not region.any():
-        raise StudyError(f"image {number}: no region for mode 'inpaint', since the backbone predicts the same for the rare and the common "
-                         "class: fine-tune for more steps, or take another mode")
+        raise StudyError(
+            f"image {number}: no region for mode 'inpaint', since the backbone predicts the same for the rare and the common "
+            "class: fine-tune for more steps, or take another mode"
+        )
     size = backbone.image_size
-    return F.interpolate(torch.from_numpy(region)[None, None].float(), size=(size, size))[0, 0].numpy() > 0
+    return (
+        F.interpolate(torch.from_numpy(region)[None, None].float(), size=(size, size))[0, 0].numpy()
+        > 0
+    )
 
 
 def paste(domain, draw, size: int, seed: int, numbers) -> np.ndarray:

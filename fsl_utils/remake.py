@@ -15,7 +15,9 @@ def published(tables: Path, start: str) -> tuple[pd.Series, pd.DataFrame]:
     table, scores = results.read(tables)
     found = table[table["cell"].str.startswith(start)]
     if len(found) != 1:
-        raise StudyError(f"{tables / 'cells.csv'}: {len(found)} cells begin with '{start}': give the digits of one, from its column 'cell'")
+        raise StudyError(
+            f"{tables / 'cells.csv'}: {len(found)} cells begin with '{start}': give the digits of one, from its column 'cell'"
+        )
     return found.iloc[0], scores[scores["cell"] == found["cell"].iloc[0]]
 
 
@@ -25,11 +27,17 @@ def nodes(runs: list[dict], cell: pd.Series) -> list[grid.Node]:
     Raises StudyError where no run of the grid makes it: other data, weights or settings give another key.
     """
     for run in runs:
-        found = [node for node in grid.nodes([run | {"arms": [cell["arm"]], "ratios": [cell["ratio"]]}]) if node.stage != "report"]
+        found = [
+            node
+            for node in grid.nodes([run | {"arms": [cell["arm"]], "ratios": [cell["ratio"]]}])
+            if node.stage != "report"
+        ]
         if cell["cell"] in publish.keys(found[-1]):
             return found
-    raise StudyError(f"no run of this grid file makes cell {cell['cell'][:12]} with these data, weights and settings: "
-                     "it is from another file, or something has changed since")
+    raise StudyError(
+        f"no run of this grid file makes cell {cell['cell'][:12]} with these data, weights and settings: "
+        "it is from another file, or something has changed since"
+    )
 
 
 def compared(scores: pd.DataFrame, made: Path) -> dict:

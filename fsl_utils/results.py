@@ -11,11 +11,36 @@ import pandas as pd
 
 from . import StudyError, metrics
 
-TASK = ["domain", "rare_class", "protocol", "image_size", "n_real", "classifier", "init", "evaluated_on"]
-POOL = ["backbone", "mode", "base"]  # empty base: the arm has no pool, and its backbone and mode mean nothing
+TASK = [
+    "domain",
+    "rare_class",
+    "protocol",
+    "image_size",
+    "n_real",
+    "classifier",
+    "init",
+    "evaluated_on",
+]
+POOL = [
+    "backbone",
+    "mode",
+    "base",
+]  # empty base: the arm has no pool, and its backbone and mode mean nothing
 NAMES = ["cell", *TASK, *POOL, "pool", "draw", "seed", "arm", "ratio"]
-SHARES = ["prevalence", "pr_auc", "pr_auc_balanced", "auroc", "f1", "recall", "precision", "threshold",
-          "f1_at_threshold", "recall_at_threshold", "precision_at_threshold", "f1_all_positive"]
+SHARES = [
+    "prevalence",
+    "pr_auc",
+    "pr_auc_balanced",
+    "auroc",
+    "f1",
+    "recall",
+    "precision",
+    "threshold",
+    "f1_at_threshold",
+    "recall_at_threshold",
+    "precision_at_threshold",
+    "f1_all_positive",
+]
 COUNTS = ["n_test", "n_test_rare", "n_test_groups"]
 COLUMNS = [*NAMES, *COUNTS, *SHARES, "train_seconds"]
 SCORES = ["cell", "image", "group", "partition", "label", "score"]
@@ -33,12 +58,16 @@ def read(tables: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     paths = [tables / "cells.csv", tables / "scores.parquet"]
     for path in paths:
         if not path.is_file():
-            raise StudyError(f"{path} is not there: run `make study` (or the sweep notebooks) to make the tables")
+            raise StudyError(
+                f"{path} is not there: run `make study` (or the sweep notebooks) to make the tables"
+            )
     try:
         cells = pd.read_csv(paths[0], dtype=str, keep_default_na=False)
         scores = pd.read_parquet(paths[1])
     except (ValueError, OSError) as error:  # pandas' and pyarrow's errors are ValueErrors
-        raise StudyError(f"{tables}: a table cannot be read ({str(error).splitlines()[0]}); make it again") from error
+        raise StudyError(
+            f"{tables}: a table cannot be read ({str(error).splitlines()[0]}); make it again"
+        ) from error
     cells, scores = _checked_cells(cells, paths[0]), _checked_scores(scores, paths[1])
     _check_agreement(cells, scores, paths)
     return cells, scores
@@ -49,11 +78,24 @@ def _checked_cells(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
     if cells.empty:
         raise StudyError(f"{path} has no rows: run the sweep first")
     cells = cells[COLUMNS].copy()
-    for name in ["image_size", "n_real", "draw", "seed", "ratio", *COUNTS, *SHARES, "train_seconds"]:
+    for name in [
+        "image_size",
+        "n_real",
+        "draw",
+        "seed",
+        "ratio",
+        *COUNTS,
+        *SHARES,
+        "train_seconds",
+    ]:
         try:
-            cells[name] = [float(text or "nan") for text in cells[name]]  # exact: a threshold is one of the scores
+            cells[name] = [
+                float(text or "nan") for text in cells[name]
+            ]  # exact: a threshold is one of the scores
         except ValueError as error:
-            raise StudyError(f"{path}: column {name} holds something that is no number ({error}); make the table again") from error
+            raise StudyError(
+                f"{path}: column {name} holds something that is no number ({error}); make the table again"
+            ) from error
     whole = ["image_size", "n_real", "draw", "seed", *COUNTS]
     chosen = [name for name in SHARES if "threshold" in name]  # empty where no threshold was chosen
     rules = {
@@ -62,20 +104,37 @@ def _checked_cells(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
         "protocol": cells["protocol"].isin(["group", "image"]),
         "evaluated_on": cells["evaluated_on"].isin(list(SCORED_ON)),
         "ratio": (cells["ratio"] >= 0) & np.isfinite(cells["ratio"]),
-        **{name: cells[name].notna() & (cells[name] >= 0) & (cells[name] % 1 == 0) for name in whole},
-        **{name: cells[name].between(0, 1) | (cells[name].isna() & (name in chosen)) for name in SHARES},
+        **{
+            name: cells[name].notna() & (cells[name] >= 0) & (cells[name] % 1 == 0)
+            for name in whole
+        },
+        **{
+            name: cells[name].between(0, 1) | (cells[name].isna() & (name in chosen))
+            for name in SHARES
+        },
     }
     for name, valid in rules.items():
         if not valid.all():
             row = int(np.flatnonzero(~valid.to_numpy(bool))[0])
-            raise StudyError(f"{path}, line {row + 2}: {name} is {cells[name].iloc[row]!r}, which cannot be; make the table again")
+            raise StudyError(
+                f"{path}, line {row + 2}: {name} is {cells[name].iloc[row]!r}, which cannot be; make the table again"
+            )
     cells = cells.astype({name: int for name in whole}).astype({"ratio": float})
     cells.loc[cells["base"] == "", POOL] = ""
-    for what, columns in (("the same key", ["cell"]), ("the same settings", [*TASK, *POOL, "draw", "seed", "arm", "ratio"])):
+    for what, columns in (
+        ("the same key", ["cell"]),
+        ("the same settings", [*TASK, *POOL, "draw", "seed", "arm", "ratio"]),
+    ):
         double = cells.duplicated(columns, keep=False)
         if double.any():
-            first, second = cells.index[double][:2] if what == "the same key" else cells[double].sort_values(columns).index[:2]
-            raise StudyError(f"{path}: lines {first + 2} and {second + 2} have {what} ({_words(cells.loc[first, columns])}): keep one of the two")
+            first, second = (
+                cells.index[double][:2]
+                if what == "the same key"
+                else cells[double].sort_values(columns).index[:2]
+            )
+            raise StudyError(
+                f"{path}: lines {first + 2} and {second + 2} have {what} ({_words(cells.loc[first, columns])}): keep one of the two"
+            )
     return cells
 
 
@@ -83,7 +142,8 @@ def _checked_scores(scores: pd.DataFrame, path: Path) -> pd.DataFrame:
     _check_columns(scores, SCORES, path)
     known = {name for parts in SCORED_ON.values() for name in parts}
     rules = {
-        "score": scores["score"].between(0, 1), "label": scores["label"].isin([0, 1]),
+        "score": scores["score"].between(0, 1),
+        "label": scores["label"].isin([0, 1]),
         "partition": scores["partition"].isin(known),
     }
     for name, valid in rules.items():
@@ -95,14 +155,21 @@ def _checked_scores(scores: pd.DataFrame, path: Path) -> pd.DataFrame:
             )
     if scores.duplicated(["cell", "image"]).any():
         row = scores[scores.duplicated(["cell", "image"])].iloc[0]
-        raise StudyError(f"{path}: image {row['image']} is scored twice in cell {row['cell'][:12]}; make the table again")
+        raise StudyError(
+            f"{path}: image {row['image']} is scored twice in cell {row['cell'][:12]}; make the table again"
+        )
     return scores[SCORES]
 
 
 def _check_columns(frame: pd.DataFrame, columns: list[str], path: Path) -> None:
-    missing, unknown = [c for c in columns if c not in frame], [c for c in frame if c not in columns]
+    missing, unknown = (
+        [c for c in columns if c not in frame],
+        [c for c in frame if c not in columns],
+    )
     if missing or unknown:
-        raise StudyError(f"{path}: columns missing: {missing or 'none'}; unknown: {unknown or 'none'}; make the table again")
+        raise StudyError(
+            f"{path}: columns missing: {missing or 'none'}; unknown: {unknown or 'none'}; make the table again"
+        )
 
 
 def _check_agreement(cells: pd.DataFrame, scores: pd.DataFrame, paths: list[Path]) -> None:
@@ -110,15 +177,27 @@ def _check_agreement(cells: pd.DataFrame, scores: pd.DataFrame, paths: list[Path
     known, scored = set(cells["cell"]), set(scores["cell"].unique())
     for only, here, there in ((known - scored, *paths), (scored - known, *paths[::-1])):
         if only:
-            raise StudyError(f"{len(only)} cells of {here.name} are not in {there} (first: {min(only)[:12]}): the two files are of different runs")
+            raise StudyError(
+                f"{len(only)} cells of {here.name} are not in {there} (first: {min(only)[:12]}): the two files are of different runs"
+            )
     images = Images(scores)
     for row in cells.itertuples():
         labels, values, groups = images.evaluated(row.cell, row.evaluated_on)
         if labels.min(initial=1) or not labels.max(initial=0):
-            raise StudyError(f"{paths[1]}: cell {row.cell[:12]} is evaluated on {row.evaluated_on} but has no images of both classes there")
-        found = {"n_test": len(labels), "n_test_rare": labels.sum(), "n_test_groups": len(np.unique(groups)), "prevalence": labels.mean()}
+            raise StudyError(
+                f"{paths[1]}: cell {row.cell[:12]} is evaluated on {row.evaluated_on} but has no images of both classes there"
+            )
+        found = {
+            "n_test": len(labels),
+            "n_test_rare": labels.sum(),
+            "n_test_groups": len(np.unique(groups)),
+            "prevalence": labels.mean(),
+        }
         ones = np.ones((images.n_groups, 1))
-        found |= {m: metrics.weighted(m, labels, values, groups, ones, row.threshold)[0] for m in metrics.METRICS}
+        found |= {
+            m: metrics.weighted(m, labels, values, groups, ones, row.threshold)[0]
+            for m in metrics.METRICS
+        }
         for name, value in found.items():
             told = getattr(row, name)
             if not (abs(told - value) < 1e-6 or (np.isnan(told) and np.isnan(value))):
@@ -160,14 +239,26 @@ def studies(cells: pd.DataFrame) -> list[pd.DataFrame]:
     for _, task in cells.groupby(TASK, sort=True):
         plain, pooled = task[task["base"] == ""], task[task["base"] != ""]
         pools = [part for _, part in pooled.groupby(POOL, sort=True)] or [pooled]
-        found += [pd.concat([plain, part]).sort_values(["arm", "ratio", "draw", "seed"]) for part in pools]
+        found += [
+            pd.concat([plain, part]).sort_values(["arm", "ratio", "draw", "seed"]) for part in pools
+        ]
     return found
 
 
 def slug(where: dict) -> str:
     """A study's name for files: its setting (of `setting`), joined by '_'."""
-    parts = [where["domain"], where["rare_class"], f"n{where['n_real']}", f"{where['image_size']}px", where["classifier"], where["init"],
-             where["backbone"], where["mode"], where["evaluated_on"], "by_image" if where["protocol"] == "image" else ""]
+    parts = [
+        where["domain"],
+        where["rare_class"],
+        f"n{where['n_real']}",
+        f"{where['image_size']}px",
+        where["classifier"],
+        where["init"],
+        where["backbone"],
+        where["mode"],
+        where["evaluated_on"],
+        "by_image" if where["protocol"] == "image" else "",
+    ]
     return "_".join(str(part).replace(" ", "-") for part in parts if part)
 
 

@@ -18,9 +18,29 @@ import yaml
 
 from . import ROOT, StudyError, diversity, domains, generate, lora, params, partitions, plots, store
 
-DEFAULTS = dict(domain="elpv", rare_class="", n_real=40, draws=[0], seed=0, n_images=100, adapter_steps=400, halve=False, tries=[{}])
+DEFAULTS = dict(
+    domain="elpv",
+    rare_class="",
+    n_real=40,
+    draws=[0],
+    seed=0,
+    n_images=100,
+    adapter_steps=400,
+    halve=False,
+    tries=[{}],
+)
 SAMPLING = ("mode", "strength", "guidance", "steps")
-REPORTED = ["kid", "kid_spread", "kid_real", "kid_base", "copy_rate", "copy_false_alarm", "auroc_synthetic", "called_rare", "called_rare_real"]
+REPORTED = [
+    "kid",
+    "kid_spread",
+    "kid_real",
+    "kid_base",
+    "copy_rate",
+    "copy_false_alarm",
+    "auroc_synthetic",
+    "called_rare",
+    "called_rare_real",
+]
 RARE_ENOUGH = 0.8  # of the share of held-out real rare images that is called rare
 LAST = 50  # steps whose mean loss stands for the end
 
@@ -34,15 +54,24 @@ def read(path: Path) -> dict:
     try:
         asked = yaml.safe_load(path.read_text()) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise StudyError(f"{path}: not a readable YAML file ({str(error).splitlines()[0]})") from error
+        raise StudyError(
+            f"{path}: not a readable YAML file ({str(error).splitlines()[0]})"
+        ) from error
     if not isinstance(asked, dict) or (unknown := sorted(asked.keys() - DEFAULTS.keys())):
-        raise StudyError(f"{path}: unknown name '{unknown[0] if isinstance(asked, dict) else asked}': known are {', '.join(DEFAULTS)}")
+        raise StudyError(
+            f"{path}: unknown name '{unknown[0] if isinstance(asked, dict) else asked}': known are {', '.join(DEFAULTS)}"
+        )
     asked = DEFAULTS | asked
     for name in ("domain", "rare_class", "n_real", "seed", "n_images", "adapter_steps"):
         params.value(name, asked[name])
     if not isinstance(asked["halve"], bool):
         raise StudyError(f"{path}: halve is {asked['halve']!r}: expected true or false")
-    if not isinstance(asked["draws"], list) or not asked["draws"] or not isinstance(asked["tries"], list) or not asked["tries"]:
+    if (
+        not isinstance(asked["draws"], list)
+        or not asked["draws"]
+        or not isinstance(asked["tries"], list)
+        or not asked["tries"]
+    ):
         raise StudyError(f"{path}: draws and tries must be lists with something in them")
     for number in asked["draws"]:
         params.value("draw", number)
@@ -57,7 +86,9 @@ def _split(asked: dict, changed: dict) -> tuple[int, dict, dict]:
     """Steps and settings of a try's fine-tuning, and its ways to sample."""
     settings = dict(changed)
     steps = params.value("adapter_steps", settings.pop("adapter_steps", asked["adapter_steps"]))
-    sampling = {name: params.value(name, settings.pop(name, params.default(name))) for name in SAMPLING}
+    sampling = {
+        name: params.value(name, settings.pop(name, params.default(name))) for name in SAMPLING
+    }
     return steps, settings, sampling
 
 
@@ -75,22 +106,49 @@ def rows(asked: dict, device: str = "cpu") -> Iterator[tuple[dict, np.ndarray]]:
             steps, settings, sampling = _split(asked, changed)
             for state in lora.train(domain, draw, size, asked["seed"], steps, device, settings):
                 if state["step"] % 100 == 0:
-                    print(f"draw {number} {words(changed)}: step {state['step']} of {steps}", file=sys.stderr, flush=True)
+                    print(
+                        f"draw {number} {words(changed)}: step {state['step']} of {steps}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
             adapter = lora.request(domain, draw, size, asked["seed"], steps, settings=settings)
             pool = generate.request(adapter, domain, draw, seed=asked["seed"], **sampling)
-            base = generate.request(adapter, domain, draw, alone=True, seed=asked["seed"], **sampling)
-            report = diversity.report(domain, draw, pool, asked["n_images"], size, base=base, device=device)
+            base = generate.request(
+                adapter, domain, draw, alone=True, seed=asked["seed"], **sampling
+            )
+            report = diversity.report(
+                domain, draw, pool, asked["n_images"], size, base=base, device=device
+            )
             folder = store.find("adapter", adapter)
-            judged[words(changed)].append((report["called_rare"] / report["called_rare_real"], report["kid"]))
+            judged[words(changed)].append(
+                (report["called_rare"] / report["called_rare_real"], report["kid"])
+            )
             facts, losses = store.manifest(folder), pd.read_csv(folder / "loss.csv")["loss"]
-            yield {
-                "try": words(changed), "domain": domain.name, "rare_class": domain.rare_class, "n_real": asked["n_real"], "draw": number,
-                "seed": asked["seed"], "adapter_steps": steps, **lora.settings_for(domain.name, settings), **sampling, "kept_step": facts["kept_step"],
-                "final_loss": round(losses[: facts["kept_step"]].tail(LAST).mean(), 5), **{name: report[name] for name in REPORTED},
-                "train_seconds": facts["train_seconds"], "pool": report["pool"],
-            }, generate.pool(pool, asked["n_images"], domain, draw, device)[~diversity.details(report)[1]["copied"].to_numpy()]
+            yield (
+                {
+                    "try": words(changed),
+                    "domain": domain.name,
+                    "rare_class": domain.rare_class,
+                    "n_real": asked["n_real"],
+                    "draw": number,
+                    "seed": asked["seed"],
+                    "adapter_steps": steps,
+                    **lora.settings_for(domain.name, settings),
+                    **sampling,
+                    "kept_step": facts["kept_step"],
+                    "final_loss": round(losses[: facts["kept_step"]].tail(LAST).mean(), 5),
+                    **{name: report[name] for name in REPORTED},
+                    "train_seconds": facts["train_seconds"],
+                    "pool": report["pool"],
+                },
+                generate.pool(pool, asked["n_images"], domain, draw, device)[
+                    ~diversity.details(report)[1]["copied"].to_numpy()
+                ],
+            )
         if asked["halve"]:
-            tries = better_half(tries, {name: tuple(np.mean(found, axis=0)) for name, found in judged.items()})
+            tries = better_half(
+                tries, {name: tuple(np.mean(found, axis=0)) for name, found in judged.items()}
+            )
 
 
 def better_half(tries: list[dict], judged: dict[str, tuple[float, float]]) -> list[dict]:
@@ -99,6 +157,7 @@ def better_half(tries: list[dict], judged: dict[str, tuple[float, float]]) -> li
     judged: of each try, in words, the share called rare over that of real rare images, and KID. Least KID is best among
     those that are called rare often enough (RARE_ENOUGH): plain common images can have a low KID too.
     """
+
     def rank(changed):
         share, kid = judged[words(changed)]
         return share < RARE_ENOUGH, kid
@@ -116,30 +175,50 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Means over a try's draws, a row a try in the order of the file; `called_rare` as a share of that of real rare images.
     Tries that saw other draws are not to be compared: `draws` counts them."""
     table = table.assign(called_rare_share=table["called_rare"] / table["called_rare_real"])
-    wanted = ["final_loss", "kid", "kid_real", "kid_base", "copy_rate", "auroc_synthetic", "called_rare_share", "kept_step", "train_seconds"]
+    wanted = [
+        "final_loss",
+        "kid",
+        "kid_real",
+        "kid_base",
+        "copy_rate",
+        "auroc_synthetic",
+        "called_rare_share",
+        "kept_step",
+        "train_seconds",
+    ]
     tries = table.groupby("try", sort=False)
     return tries[wanted].mean().astype(float).round(3).assign(draws=tries.size())
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a search file: the table as <out>.csv after every try, and a sheet of synthetic images as <out>_draw<n>."""
-    parser = argparse.ArgumentParser(prog="python -m fsl_utils.search", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m fsl_utils.search", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("file", type=Path)
-    parser.add_argument("--out", type=Path, help="where the table goes (default: results/searches/<file>.csv)")
+    parser.add_argument(
+        "--out", type=Path, help="where the table goes (default: results/searches/<file>.csv)"
+    )
     parser.add_argument("--device", default="auto")
     given = parser.parse_args(arguments)
     out = given.out or ROOT / "results" / "searches" / f"{given.file.stem}.csv"
     found, shown = [], {}
     for row, images in rows(read(given.file), params.device(given.device)):
         found.append(row)
-        if row["mode"] == "noise" or row["domain"] == "elpv":  # other modes keep much of a real image, which is not ours to publish
+        if (
+            row["mode"] == "noise" or row["domain"] == "elpv"
+        ):  # other modes keep much of a real image, which is not ours to publish
             called = f"called copies and left out: {row['copy_rate']:.0%}; of unseen real images {row['copy_false_alarm']:.1%}"
             shown.setdefault(row["draw"], []).append((f"{row['try']} ({called})", images[:32]))
         store.write_text(out, pd.DataFrame(found).to_csv(index=False, lineterminator="\n"))
     table = pd.DataFrame(found)
     plots.style()
     for number, lines in shown.items():
-        plots.save(plots.sheet(lines), out.with_name(f"{out.stem}_draw{number}"), table.loc[table["draw"] == number, ["try", "pool"]])
+        plots.save(
+            plots.sheet(lines),
+            out.with_name(f"{out.stem}_draw{number}"),
+            table.loc[table["draw"] == number, ["try", "pool"]],
+        )
     print(summary(table).to_string())
 
 

@@ -20,7 +20,15 @@ from .results import Images, setting
 MIN_DRAWS = 10  # below: an illustration, and no test
 LEVEL = 0.95
 REPLICATES = 1000
-CONTROLS = ("duplicate", "real", "balanced", "focal", "augment", "crt", "paste")  # what costs nothing
+CONTROLS = (
+    "duplicate",
+    "real",
+    "balanced",
+    "focal",
+    "augment",
+    "crt",
+    "paste",
+)  # what costs nothing
 
 
 @dataclass(frozen=True)
@@ -42,16 +50,22 @@ class Resampled:
 
     def at(self, arm: str, ratio: float) -> tuple[str, float] | None:
         """The arm at this ratio, or at 0 where a ratio has no meaning for it; None where it was not run."""
-        return next((key for key in ((arm, float(ratio)), (arm, 0.0)) if key in self.replicates), None)
+        return next(
+            (key for key in ((arm, float(ratio)), (arm, 0.0)) if key in self.replicates), None
+        )
 
     @property
     def arms(self) -> list[str]:
         """The arms that were run, controls first."""
         run = list(dict.fromkeys(arm for arm, _ in self.replicates))
-        return sorted(run, key=lambda arm: (CONTROLS.index(arm) if arm in CONTROLS else len(CONTROLS), arm))
+        return sorted(
+            run, key=lambda arm: (CONTROLS.index(arm) if arm in CONTROLS else len(CONTROLS), arm)
+        )
 
 
-def resample(cells: pd.DataFrame, scores: pd.DataFrame, metric: str = "pr_auc", replicates: int = REPLICATES) -> Resampled:
+def resample(
+    cells: pd.DataFrame, scores: pd.DataFrame, metric: str = "pr_auc", replicates: int = REPLICATES
+) -> Resampled:
     """Compute `metric` of one study's cells under resampled groups.
 
     Groups get exponential weights (the Bayesian bootstrap, Rubin 1981): as a bootstrap that draws
@@ -76,15 +90,21 @@ def resample(cells: pd.DataFrame, scores: pd.DataFrame, metric: str = "pr_auc", 
             values[row.arm, row.ratio][row.draw].append(value)
     for key, by_draw in sorted(values.items()):
         missing = np.full(replicates + 1, np.nan)
-        table = np.stack([np.mean(by_draw[draw], axis=0) if draw in by_draw else missing for draw in draws])
+        table = np.stack(
+            [np.mean(by_draw[draw], axis=0) if draw in by_draw else missing for draw in draws]
+        )
         points[key], resampled[key] = table[:, 0], table[:, 1:]
-    for (arm, ratio, draw), same in cells.sort_values("seed").groupby(["arm", "ratio", "draw"])["cell"]:
+    for (arm, ratio, draw), same in cells.sort_values("seed").groupby(["arm", "ratio", "draw"])[
+        "cell"
+    ]:
         keys.setdefault((arm, ratio), {})[int(draw)] = list(same)
     if not points:
         raise StudyError(f"no cell has a {metric}: no threshold was chosen in this study")
     frame = pd.DataFrame.from_dict(points, orient="index", columns=draws)
     frame.index = pd.MultiIndex.from_tuples(frame.index, names=["arm", "ratio"])
-    return Resampled(where, metric, frame, resampled, keys, cells["seed"].nunique(), min(rare_groups))
+    return Resampled(
+        where, metric, frame, resampled, keys, cells["seed"].nunique(), min(rare_groups)
+    )
 
 
 def over_draws(values: np.ndarray) -> np.ndarray:
@@ -94,7 +114,12 @@ def over_draws(values: np.ndarray) -> np.ndarray:
 
 @cache
 def _draw_shares(draws: int, replicates: int) -> np.ndarray:
-    return np.random.default_rng([1, draws]).multinomial(draws, np.full(draws, 1 / draws), size=replicates).T / draws
+    return (
+        np.random.default_rng([1, draws])
+        .multinomial(draws, np.full(draws, 1 / draws), size=replicates)
+        .T
+        / draws
+    )
 
 
 def interval(replicates: np.ndarray, n: int) -> tuple[float, float]:
@@ -120,7 +145,9 @@ def sign_flip(differences, limit: int = 16, samples: int = 20_000) -> float:
     differences = np.asarray(differences, float)
     n = len(differences)
     if n == 0 or not np.isfinite(differences).all():
-        raise StudyError(f"a sign-flip test needs finite differences, one a draw; got {differences.tolist()[:5]}")
+        raise StudyError(
+            f"a sign-flip test needs finite differences, one a draw; got {differences.tolist()[:5]}"
+        )
     if n <= limit:
         signs = np.array(list(product((1, -1), repeat=n - 1)), float).reshape(2 ** (n - 1), n - 1)
         signs = np.column_stack([np.ones(len(signs)), signs])  # the other half mirrors this one
@@ -148,5 +175,7 @@ def draws_needed(differences, effect: float = 0.05) -> int:
     """
     differences = np.asarray(differences, float)
     if len(differences) < 2:
-        raise StudyError(f"the pilot has {len(differences)} draw: 2 or more are needed to estimate a spread")
+        raise StudyError(
+            f"the pilot has {len(differences)} draw: 2 or more are needed to estimate a spread"
+        )
     return max(MIN_DRAWS, math.ceil((2.8 * differences.std(ddof=1) / effect) ** 2))

@@ -27,7 +27,19 @@ from pathlib import Path
 from . import ROOT, StudyError
 
 # Raise a stage's number when its results change; what was stored under the old one is left alone.
-STAGES = {"images": 1, "features": 1, "prompts": 1, "adapter": 1, "pool": 2, "filter": 1, "verdicts": 1, "cell": 1, "report": 2, "figure": 1, "run": 1}
+STAGES = {
+    "images": 1,
+    "features": 1,
+    "prompts": 1,
+    "adapter": 1,
+    "pool": 2,
+    "filter": 1,
+    "verdicts": 1,
+    "cell": 1,
+    "report": 2,
+    "figure": 1,
+    "run": 1,
+}
 
 _PACKAGES = ("torch", "torchvision", "diffusers", "peft", "numpy", "scikit-learn")
 
@@ -83,7 +95,11 @@ def damage(folder: Path, quick: bool = False) -> str | None:
         return "manifest.json is missing or unreadable"
     for name, digest in files.items():
         try:
-            changed = os.stat(folder / name).st_size != sizes[name] if sizes else sha256(folder / name) != digest
+            changed = (
+                os.stat(folder / name).st_size != sizes[name]
+                if sizes
+                else sha256(folder / name) != digest
+            )
         except OSError:
             return f"{name} is missing or unreadable"
         if changed:
@@ -128,20 +144,30 @@ def make(stage: str, params: dict, build, **context) -> Path:
             facts = build(scratch)
             facts = facts if isinstance(facts, dict) else {}
             record = {
-                "stage": stage, "key": folder.name, "stage_version": STAGES[stage], "params": params,
-                **provenance(), "threads": _threads(), **context, **facts,
+                "stage": stage,
+                "key": folder.name,
+                "stage_version": STAGES[stage],
+                "params": params,
+                **provenance(),
+                "threads": _threads(),
+                **context,
+                **facts,
                 "seconds": round(time.perf_counter() - start, 3),
             }
             files = sorted(p for p in scratch.rglob("*") if p.is_file())
             for path in files:
                 _sync(path)
-            record |= {"bytes": {str(p.relative_to(scratch)): p.stat().st_size for p in files},
-                       "files": {str(p.relative_to(scratch)): sha256(p) for p in files}}
+            record |= {
+                "bytes": {str(p.relative_to(scratch)): p.stat().st_size for p in files},
+                "files": {str(p.relative_to(scratch)): sha256(p) for p in files},
+            }
             write_text(scratch / "manifest.json", json.dumps(record, indent=1))
             folder.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.rename(scratch, folder)
-            except OSError:  # another writer was first (theirs is the same thing), or NFS answers twice
+            except (
+                OSError
+            ):  # another writer was first (theirs is the same thing), or NFS answers twice
                 if damage(folder):
                     raise
             _sync(folder.parent)
@@ -172,8 +198,13 @@ def disk_full_explained():
     """Turn 'no space left' into a StudyError that says where and what to do."""
     try:
         yield
-    except Exception as error:  # safetensors has an error of its own, which carries the system's words
-        if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT) and "No space left" not in str(error):
+    except (
+        Exception
+    ) as error:  # safetensors has an error of its own, which carries the system's words
+        if getattr(error, "errno", None) not in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+        ) and "No space left" not in str(error):
             raise
         raise StudyError(
             f"disk full while writing to {root()}: free some space or point FSL_STORE elsewhere, "
@@ -217,7 +248,9 @@ def write_whole(path: Path, write) -> None:
 @functools.cache
 def provenance() -> dict:
     """Versions, git commit and machine, for the manifest."""
-    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
     versions = {}
     for name in _PACKAGES:
         try:
@@ -225,11 +258,15 @@ def provenance() -> dict:
         except PackageNotFoundError:
             versions[name] = None
     return {
-        "commit": commit or None, "versions": versions, "python": platform.python_version(),
+        "commit": commit or None,
+        "versions": versions,
+        "python": platform.python_version(),
         "machine": platform.machine(),
     }
 
 
 def _threads() -> int:
-    torch = sys.modules.get("torch")  # not imported for this: it takes 400 MB, and decoding does without
+    torch = sys.modules.get(
+        "torch"
+    )  # not imported for this: it takes 400 MB, and decoding does without
     return torch.get_num_threads() if torch else os.cpu_count()

@@ -46,7 +46,9 @@ def data():
     """Folder of the real tiles and X-rays; without it the test is skipped, and pytest's summary says so."""
     root = sheets.data_root()
     if not all((root / name).is_dir() for name in ("magnetic_tile", "chestxray14")):
-        pytest.skip(f"NO REAL DATA: {root} lacks magnetic_tile/ or chestxray14/; set FSL_DATA_DIR or run python -m fsl_utils fetch")
+        pytest.skip(
+            f"NO REAL DATA: {root} lacks magnetic_tile/ or chestxray14/; set FSL_DATA_DIR or run python -m fsl_utils fetch"
+        )
     return root
 
 

@@ -14,7 +14,7 @@ import nbformat
 from fsl_utils import grid, params
 
 NEEDS = {"adapter": None, "pool": "adapter", "cells": "pool", "report": "pool"}
-BODY = '''
+BODY = """
 import errno, hashlib, os, signal, time
 from fsl_utils import StudyError, store
 stage, need, made = {stage!r}, {need!r}, {made!r}
@@ -34,17 +34,34 @@ end = time.process_time() + {busy}
 while time.process_time() < end: sum(range(10_000))
 store.make(made, own, build)
 os.environ["OMP_NUM_THREADS"], os.getcwd()
-'''
+"""
 
 
 def write(folder: Path, pause: float = 0.0, busy: float = 0.0) -> Path:
     """The four notebooks in `folder`; `pause`: seconds between two of the three files that each writes; `busy`: processor seconds that it burns."""
     folder.mkdir(parents=True, exist_ok=True)
-    given = "# Parameters\n" + "\n".join(f"{name} = {params.default(name)!r}" for name in params.TABLE)
+    given = "# Parameters\n" + "\n".join(
+        f"{name} = {params.default(name)!r}" for name in params.TABLE
+    )
     for stage, notebook in grid.STAGES.items():
-        body = BODY.format(stage=stage, need=NEEDS[stage], made=stage.removesuffix("s"), files=3, pause=pause, busy=busy)
-        cells = [nbformat.v4.new_code_cell(given, metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell(body)]
-        text = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+        body = BODY.format(
+            stage=stage,
+            need=NEEDS[stage],
+            made=stage.removesuffix("s"),
+            files=3,
+            pause=pause,
+            busy=busy,
+        )
+        cells = [
+            nbformat.v4.new_code_cell(given, metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell(body),
+        ]
+        text = nbformat.v4.new_notebook(
+            cells=cells,
+            metadata={
+                "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+            },
+        )
         for i, cell in enumerate(text.cells):
             cell["id"] = str(i)
         nbformat.write(text, folder / f"{notebook}.ipynb")
@@ -66,13 +83,25 @@ def taken(folder: Path):
 
 def nodes(draws, **more) -> list[grid.Node]:
     """The graph of some draws: adapter, pool, cells and report of each."""
-    base = {name: params.default(name) for name in params.TABLE} | {"arms": ["real", "lora"], "ratios": [1.0]}
-    return grid.nodes([base | {"draw": draw, "classifier": c} for draw in draws for c in more.get("classifier", ["probe"])])
+    base = {name: params.default(name) for name in params.TABLE} | {
+        "arms": ["real", "lora"],
+        "ratios": [1.0],
+    }
+    return grid.nodes(
+        [
+            base | {"draw": draw, "classifier": c}
+            for draw in draws
+            for c in more.get("classifier", ["probe"])
+        ]
+    )
 
 
 def table(root: Path) -> str:
     """Every cell of the store with its content, sorted: what must be the same however often a run was killed."""
-    return json.dumps({str(p.relative_to(root)): p.read_text() for p in sorted((root / "cell").glob("*/*.txt"))}, indent=1)
+    return json.dumps(
+        {str(p.relative_to(root)): p.read_text() for p in sorted((root / "cell").glob("*/*.txt"))},
+        indent=1,
+    )
 
 
 def driver(folder: Path, draws: int, processes: bool) -> None:
@@ -82,7 +111,13 @@ def driver(folder: Path, draws: int, processes: bool) -> None:
 
     with taken(folder):
         graph = nodes(range(draws))
-        with engine.cluster(2) if processes else Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None) as client:
+        with (
+            engine.cluster(2)
+            if processes
+            else Client(
+                processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None
+            ) as client
+        ):
             print("started", flush=True)
             for ended in engine.run(graph, client, threads=1):
                 print(len(ended), flush=True)

@@ -15,18 +15,56 @@ from scipy.special import expit
 from fsl_utils import metrics, partitions, results
 
 ARMS = {
-    ("real", 0.0): 0.0, ("balanced", 0.0): 0.15, ("focal", 0.0): 0.0, ("augment", 0.0): 0.2, ("crt", 0.0): 0.2,
+    ("real", 0.0): 0.0,
+    ("balanced", 0.0): 0.15,
+    ("focal", 0.0): 0.0,
+    ("augment", 0.0): 0.2,
+    ("crt", 0.0): 0.2,
     **{("duplicate", r): 0.1 for r in (0.5, 1.0, 2.0, 4.0, 10.0, 20.0)},
     **{("real_more", r): 0.6 * np.log1p(r) for r in (0.5, 1.0, 2.0)},
-    **{(arm, r): gain * np.log1p(r) - 0.008 * r**1.5 for arm, gain in
-       (("base_synth", -0.2), ("lora", 0.25), ("lora_filtered", 0.4), ("lora_augment", 0.42), ("synth_both", 0.25))
-       for r in (0.5, 1.0, 2.0, 4.0, 10.0, 20.0)},
-    ("synth_only", 4.0): -0.5, ("lora_crt", 4.0): 0.45,
+    **{
+        (arm, r): gain * np.log1p(r) - 0.008 * r**1.5
+        for arm, gain in (
+            ("base_synth", -0.2),
+            ("lora", 0.25),
+            ("lora_filtered", 0.4),
+            ("lora_augment", 0.42),
+            ("synth_both", 0.25),
+        )
+        for r in (0.5, 1.0, 2.0, 4.0, 10.0, 20.0)
+    },
+    ("synth_only", 4.0): -0.5,
+    ("lora_crt", 4.0): 0.45,
 }
-SOME = {key: gain for key, gain in ARMS.items() if key[0] in ("real", "augment", "lora") or key in
-        (("duplicate", 1.0), ("duplicate", 4.0), ("real_more", 1.0), ("real_more", 2.0), ("base_synth", 4.0), ("lora_filtered", 4.0))}
-FEW = {("real", 0.0): 0.0, ("duplicate", 4.0): 0.0, ("lora_filtered", 4.0): 0.0, ("lora_filtered", 10.0): 0.0}
-POOLED = ("base_synth", "lora", "lora_filtered", "lora_augment", "synth_only", "synth_both", "lora_crt")
+SOME = {
+    key: gain
+    for key, gain in ARMS.items()
+    if key[0] in ("real", "augment", "lora")
+    or key
+    in (
+        ("duplicate", 1.0),
+        ("duplicate", 4.0),
+        ("real_more", 1.0),
+        ("real_more", 2.0),
+        ("base_synth", 4.0),
+        ("lora_filtered", 4.0),
+    )
+}
+FEW = {
+    ("real", 0.0): 0.0,
+    ("duplicate", 4.0): 0.0,
+    ("lora_filtered", 4.0): 0.0,
+    ("lora_filtered", 10.0): 0.0,
+}
+POOLED = (
+    "base_synth",
+    "lora",
+    "lora_filtered",
+    "lora_augment",
+    "synth_only",
+    "synth_both",
+    "lora_crt",
+)
 
 
 def population(seed: int = 0, groups: int = 45, mean_size: float = 18) -> pd.DataFrame:
@@ -37,17 +75,34 @@ def population(seed: int = 0, groups: int = 45, mean_size: float = 18) -> pd.Dat
     group = np.repeat(np.arange(groups), sizes)
     label = (rng.random(len(group)) < share[group]).astype(int)
     names = np.array([f"group{g:02d}" for g in range(groups)])[group]
-    table = pd.DataFrame({
-        "image": [f"image{i:05d}.png" for i in range(len(group))], "label": label, "group": names,
-        "stratum": pd.cut(share[group], [-1, 0.15, 0.45, 1], labels=["low", "middle", "high"]).astype(str),
-        "difficulty": rng.normal(0, 0.6, len(group)) + rng.normal(0, 0.4, groups)[group],
-    })
-    return table.assign(partition=partitions.assign(table, pd.Series(dtype=str), 0.0, f"simulated {seed}"))
+    table = pd.DataFrame(
+        {
+            "image": [f"image{i:05d}.png" for i in range(len(group))],
+            "label": label,
+            "group": names,
+            "stratum": pd.cut(
+                share[group], [-1, 0.15, 0.45, 1], labels=["low", "middle", "high"]
+            ).astype(str),
+            "difficulty": rng.normal(0, 0.6, len(group)) + rng.normal(0, 0.4, groups)[group],
+        }
+    )
+    return table.assign(
+        partition=partitions.assign(table, pd.Series(dtype=str), 0.0, f"simulated {seed}")
+    )
 
 
-def strengths(arms: dict, draws: list, images: int, rng: np.random.Generator, spread: float = 2.0, base: float = 1.5) -> dict:
+def strengths(
+    arms: dict,
+    draws: list,
+    images: int,
+    rng: np.random.Generator,
+    spread: float = 2.0,
+    base: float = 1.5,
+) -> dict:
     """Strength of the classifier for every (arm, ratio): [draws]. An arm's mean over all these draws is what `arms` says."""
-    together = rng.normal(0, spread, images)  # a good shot is good for all arms, and for some more than for others
+    together = rng.normal(
+        0, spread, images
+    )  # a good shot is good for all arms, and for some more than for others
     found = {}
     for key, gain in arms.items():
         quality = together + rng.normal(0, spread / 2, images)
@@ -56,14 +111,24 @@ def strengths(arms: dict, draws: list, images: int, rng: np.random.Generator, sp
     return found
 
 
-def scores_of(table: pd.DataFrame, rows: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+def scores_of(
+    table: pd.DataFrame, rows: np.ndarray, strength: float, rng: np.random.Generator
+) -> np.ndarray:
     """Scores [len(rows)] of one cell on the images `rows`."""
     label, difficulty = table["label"].to_numpy()[rows], table["difficulty"].to_numpy()[rows]
     return expit(strength * (label - 0.5) - 1 + difficulty + rng.normal(0, 0.4, len(rows)))
 
 
-def study(domain: str = "elpv", draws: int = 10, seeds: int = 1, arms: dict = ARMS, n_real: int = 20, evaluated_on: str = "test",
-          seed: int = 0, **setting) -> tuple[pd.DataFrame, pd.DataFrame]:
+def study(
+    domain: str = "elpv",
+    draws: int = 10,
+    seeds: int = 1,
+    arms: dict = ARMS,
+    n_real: int = 20,
+    evaluated_on: str = "test",
+    seed: int = 0,
+    **setting,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Cells and scores of a whole study, as they stand in the tables."""
     rng = np.random.default_rng([seed, len(domain)])
     table = population(seed + len(domain))
@@ -71,29 +136,59 @@ def study(domain: str = "elpv", draws: int = 10, seeds: int = 1, arms: dict = AR
     strength = strengths(arms, made, len(table), rng)
     test = np.flatnonzero(table["partition"] == "test")
     cells, scores = [], []
-    for (arm, ratio), draw, s in ((key, draw, s) for key in arms for draw in made for s in range(seeds)):
+    for (arm, ratio), draw, s in (
+        (key, draw, s) for key in arms for draw in made for s in range(seeds)
+    ):
         pooled = arm in POOLED
         settings = {
-            "domain": domain, "rare_class": "defective", "protocol": "group", "image_size": 64, "n_real": n_real, "classifier": "probe",
-            "init": "imagenet", "evaluated_on": evaluated_on, "backbone": "mini" if pooled else "", "mode": "text" if pooled else "",
-            "base": "0123456789ab" if pooled else "", "pool": hexed(f"pool {domain} {draw.number}") if pooled else "",
-            "draw": draw.number, "seed": s, "arm": arm, "ratio": ratio, **setting,
+            "domain": domain,
+            "rare_class": "defective",
+            "protocol": "group",
+            "image_size": 64,
+            "n_real": n_real,
+            "classifier": "probe",
+            "init": "imagenet",
+            "evaluated_on": evaluated_on,
+            "backbone": "mini" if pooled else "",
+            "mode": "text" if pooled else "",
+            "base": "0123456789ab" if pooled else "",
+            "pool": hexed(f"pool {domain} {draw.number}") if pooled else "",
+            "draw": draw.number,
+            "seed": s,
+            "arm": arm,
+            "ratio": ratio,
+            **setting,
         }
         cell = hexed(str(settings))
-        parts = {"choosing": draw.choosing, "validation": np.setdiff1d(draw.validation, draw.choosing)}
+        parts = {
+            "choosing": draw.choosing,
+            "validation": np.setdiff1d(draw.validation, draw.choosing),
+        }
         if evaluated_on == "test":
             parts = {"choosing": draw.choosing, "test": test}
         rows = np.concatenate(list(parts.values()))
-        frame = pd.DataFrame({
-            "cell": cell, "image": table["image"].to_numpy()[rows], "group": table["group"].to_numpy()[rows],
-            "partition": np.repeat(list(parts), [len(r) for r in parts.values()]), "label": table["label"].to_numpy()[rows],
-            "score": scores_of(table, rows, strength[arm, ratio][draw.number], rng),
-        })
+        frame = pd.DataFrame(
+            {
+                "cell": cell,
+                "image": table["image"].to_numpy()[rows],
+                "group": table["group"].to_numpy()[rows],
+                "partition": np.repeat(list(parts), [len(r) for r in parts.values()]),
+                "label": table["label"].to_numpy()[rows],
+                "score": scores_of(table, rows, strength[arm, ratio][draw.number], rng),
+            }
+        )
         chosen = frame[frame["partition"] == "choosing"]
         scored = frame[frame["partition"].isin(results.SCORED_ON[evaluated_on])]
         threshold = metrics.choose_threshold(chosen["label"], chosen["score"])
-        cells.append({"cell": cell, **settings, "n_test_groups": scored["group"].nunique(),
-                      **metrics.score(scored["label"], scored["score"], threshold), "train_seconds": 1.5})
+        cells.append(
+            {
+                "cell": cell,
+                **settings,
+                "n_test_groups": scored["group"].nunique(),
+                **metrics.score(scored["label"], scored["score"], threshold),
+                "train_seconds": 1.5,
+            }
+        )
         scores.append(frame)
     return pd.DataFrame(cells)[results.COLUMNS], pd.concat(scores, ignore_index=True)
 

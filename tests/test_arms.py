@@ -7,10 +7,18 @@ from fsl_utils import StudyError, arms
 def test_training_sets_hold_what_their_arm_says(draw):
     n = len(draw.shots)
     real = arms.mix("real", 0, draw)
-    assert np.array_equal(real.rare, draw.shots) and np.array_equal(real.common, draw.common) and real.synthetic == 0
+    assert (
+        np.array_equal(real.rare, draw.shots)
+        and np.array_equal(real.common, draw.common)
+        and real.synthetic == 0
+    )
     double = arms.mix("duplicate", 2.5, draw)
     counts = np.unique(double.rare, return_counts=True)[1]
-    assert set(double.rare) == set(draw.shots) and len(double.rare) == 3.5 * n and counts.max() - counts.min() <= 1
+    assert (
+        set(double.rare) == set(draw.shots)
+        and len(double.rare) == 3.5 * n
+        and counts.max() - counts.min() <= 1
+    )
     for name in ("lora", "lora_filtered", "paste"):
         made = arms.mix(name, 4, draw)
         assert made.synthetic == 4 * n and np.array_equal(made.rare, draw.shots)
@@ -25,12 +33,16 @@ def test_training_sets_hold_what_their_arm_says(draw):
 def test_every_arm_at_zero_is_real(draw):
     for name in set(arms.ARMS) - {"synth_only"}:
         zero = arms.mix(name, 0, draw)
-        assert np.array_equal(zero.rare, draw.shots) and zero.synthetic == zero.synthetic_common == 0
+        assert (
+            np.array_equal(zero.rare, draw.shots) and zero.synthetic == zero.synthetic_common == 0
+        )
 
 
 def test_gather_and_labels_agree():
     real, pool, common_pool = np.arange(10)[:, None], np.full((5, 1), 100), np.full((5, 1), 200)
-    mix = arms.Mix(rare=np.array([1, 1]), common=np.array([7, 8, 9]), synthetic=2, synthetic_common=1)
+    mix = arms.Mix(
+        rare=np.array([1, 1]), common=np.array([7, 8, 9]), synthetic=2, synthetic_common=1
+    )
     assert mix.gather(real, pool, common_pool)[:, 0].tolist() == [1, 1, 100, 100, 7, 8, 9, 200]
     assert mix.labels.tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
 

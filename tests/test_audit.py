@@ -17,12 +17,22 @@ def scene(n_groups=60, per_group=5, noise=0.05, seed=0):
     rng = np.random.default_rng(seed)
     objects = gaussian_filter(rng.standard_normal((n_groups, 32, 32)), (0, 2, 2))
     objects /= objects.std(axis=(1, 2), keepdims=True)
-    shots = np.repeat(objects, per_group, axis=0) + noise * rng.standard_normal((n_groups * per_group, 32, 32))
+    shots = np.repeat(objects, per_group, axis=0) + noise * rng.standard_normal(
+        (n_groups * per_group, 32, 32)
+    )
     gain = rng.uniform(10, 30, (len(shots), 1, 1))
-    pixels = np.clip(128 + gain * shots + rng.uniform(-30, 30, gain.shape), 0, 255).astype(np.uint8)[:, None]
+    pixels = np.clip(128 + gain * shots + rng.uniform(-30, 30, gain.shape), 0, 255).astype(
+        np.uint8
+    )[:, None]
     group = np.repeat([f"g{i:02d}" for i in range(n_groups)], per_group)
-    table = pd.DataFrame({"image": [f"i{i:04d}" for i in range(len(group))], "group": group, "stratum": "s",
-                          "label": np.repeat(np.arange(n_groups) % 4 == 0, per_group).astype(int)})
+    table = pd.DataFrame(
+        {
+            "image": [f"i{i:04d}" for i in range(len(group))],
+            "group": group,
+            "stratum": "s",
+            "label": np.repeat(np.arange(n_groups) % 4 == 0, per_group).astype(int),
+        }
+    )
     table["partition"] = partitions.assign(table, pd.Series(dtype=str), 0.0, "scene")
     return table, pixels
 
@@ -32,7 +42,11 @@ def test_identity_is_exact():
     draw = partitions.draw(table, 0, 10)
     assert audit.split_groups(table).empty and audit.split_groups(table, draw).empty
     assert audit.siblings(table) == 0
-    moved = table.assign(partition=table["partition"].where(table.index != table.index[table["partition"] == "test"][0], "development"))
+    moved = table.assign(
+        partition=table["partition"].where(
+            table.index != table.index[table["partition"] == "test"][0], "development"
+        )
+    )
     found = audit.split_groups(moved)
     assert list(found["group"]) == [table["group"][table["partition"] == "test"].iloc[0]]
     assert found["sides"][0] == "development, test" and found["images"][0] == 5
@@ -42,9 +56,14 @@ def test_a_draw_that_splits_a_group_is_found():
     table, _ = scene()
     draw = partitions.draw(table, 0, 10)
     shots = np.append(draw.shots, draw.validation[0])
-    broken = partitions.Draw(0, shots, draw.common, draw.more, draw.validation[1:], draw.labels, draw.groups)
+    broken = partitions.Draw(
+        0, shots, draw.common, draw.more, draw.validation[1:], draw.labels, draw.groups
+    )
     found = audit.split_groups(table, broken)
-    assert list(found["group"]) == [table["group"][draw.validation[0]]] and found["sides"][0] == "training, validation"
+    assert (
+        list(found["group"]) == [table["group"][draw.validation[0]]]
+        and found["sides"][0] == "training, validation"
+    )
 
 
 def test_siblings_counts_what_it_says():
@@ -52,7 +71,9 @@ def test_siblings_counts_what_it_says():
     leaky = partitions.by_image(table, "scene")
     development = set(table["group"][leaky["partition"] == "development"])
     test = leaky[(leaky["partition"] == "test") & (leaky["label"] == 1)]
-    assert audit.siblings(leaky) == pytest.approx(np.mean([g in development for g in test["whole_group"]]))
+    assert audit.siblings(leaky) == pytest.approx(
+        np.mean([g in development for g in test["whole_group"]])
+    )
     assert audit.siblings(leaky) > 0.9
 
 
@@ -85,18 +106,31 @@ def test_rates_and_flags_agree_with_the_pairs_counted_one_by_one():
 
 def test_a_twin_across_the_boundary_tops_the_list():
     table, pixels = scene(noise=0.5)
-    test, development = (np.flatnonzero(table["partition"] == p)[0] for p in ("test", "development"))
+    test, development = (
+        np.flatnonzero(table["partition"] == p)[0] for p in ("test", "development")
+    )
     pixels[test] = pixels[development]
     top = audit.similar(table, pixels).pairs.iloc[0]
-    assert (top["image"], top["other"]) == (table["image"][test], table["image"][development]) and top["similarity"] > 0.999
+    assert (top["image"], top["other"]) == (
+        table["image"][test],
+        table["image"][development],
+    ) and top["similarity"] > 0.999
 
 
 def test_nearest_neighbour_is_scikit_learns():
     table, pixels = scene(noise=0.5)
     for t in (table, partitions.by_image(table, "scene")):
         found = audit.nearest_neighbour(t, pixels)
-        vectors, train, test = audit.fingerprints(pixels), (t["partition"] == "development").to_numpy(), (t["partition"] == "test").to_numpy()
-        guess = KNeighborsClassifier(1, algorithm="brute").fit(vectors[train], t["label"][train]).predict(vectors[test])
+        vectors, train, test = (
+            audit.fingerprints(pixels),
+            (t["partition"] == "development").to_numpy(),
+            (t["partition"] == "test").to_numpy(),
+        )
+        guess = (
+            KNeighborsClassifier(1, algorithm="brute")
+            .fit(vectors[train], t["label"][train])
+            .predict(vectors[test])
+        )
         assert found["recall"] == pytest.approx(recall_score(t["label"][test], guess))
         assert found["false_alarms"] == pytest.approx(guess[t["label"][test] == 0].mean())
     assert found["auroc"] > 0.99
@@ -105,8 +139,13 @@ def test_nearest_neighbour_is_scikit_learns():
 def test_ten_thousand_images_take_less_than_a_minute():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (10_000, 1, 64, 64), dtype=np.uint8)
-    table = pd.DataFrame({"image": [f"i{i}" for i in range(10_000)], "group": [f"g{i // 4}" for i in range(10_000)],
-                          "partition": np.where(np.arange(10_000) // 4 % 3 == 0, "test", "development")})
+    table = pd.DataFrame(
+        {
+            "image": [f"i{i}" for i in range(10_000)],
+            "group": [f"g{i // 4}" for i in range(10_000)],
+            "partition": np.where(np.arange(10_000) // 4 % 3 == 0, "test", "development"),
+        }
+    )
     start = time.process_time()
     audit.similar(table, pixels)
     assert time.process_time() - start < 60

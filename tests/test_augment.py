@@ -9,7 +9,9 @@ from fsl_utils import augment
 
 
 def smooth(n, channels=1, size=64):
-    field = gaussian_filter(np.random.default_rng(0).normal(size=(n, channels, size, size)), (0, 0, 4, 4))
+    field = gaussian_filter(
+        np.random.default_rng(0).normal(size=(n, channels, size, size)), (0, 0, 4, 4)
+    )
     return torch.from_numpy(np.clip(128 + 40 * field / field.std(), 0, 255).astype(np.uint8))
 
 
@@ -28,7 +30,13 @@ def test_turning_is_what_scipy_does_within_the_given_degrees():
     inner, degrees = slice(16, 48), np.arange(-12, 13)
     found = []
     for image, other in zip(images.numpy()[:, 0], turned[:, 0]):
-        errors = [np.abs(rotate(image.astype(float), d, reshape=False, mode="mirror")[inner, inner] - other[inner, inner]).mean() for d in degrees]
+        errors = [
+            np.abs(
+                rotate(image.astype(float), d, reshape=False, mode="mirror")[inner, inner]
+                - other[inner, inner]
+            ).mean()
+            for d in degrees
+        ]
         assert min(errors) < 0.05 * np.ptp(image)
         found.append(degrees[np.argmin(errors)])
     assert np.ptp(found) > 8 and np.abs(found).max() <= 11
@@ -40,8 +48,18 @@ def test_a_zoomed_image_is_a_window_of_its_source():
     zoomed = augment.turn_and_zoom(images, 0, 2, generator(), masks=None).numpy()
     for image, other in zip(images.numpy()[:, 0], zoomed[:, 0]):
         errors = [
-            np.abs(np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BICUBIC, (x, y, x + side, y + side)), float) - other).mean()
-            for side in range(32, 65, 4) for x in range(0, 65 - side, 2) for y in range(0, 65 - side, 2)
+            np.abs(
+                np.asarray(
+                    Image.fromarray(image).resize(
+                        (64, 64), Image.Resampling.BICUBIC, (x, y, x + side, y + side)
+                    ),
+                    float,
+                )
+                - other
+            ).mean()
+            for side in range(32, 65, 4)
+            for x in range(0, 65 - side, 2)
+            for y in range(0, 65 - side, 2)
         ]
         assert min(errors) < 6  # the best of a grid two pixels apart
 

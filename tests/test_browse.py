@@ -22,7 +22,9 @@ def test_turning_a_knob_samples_at_once(monkeypatch, elpv, draw, capsys):
     assert not asked and not opened  # headless, nothing is computed
     for knob, value in ((mode, "inpaint"), (guidance, 2.0), (strength, 0.3), (steps, 5), (seed, 3)):
         knob.value = value
-        turned = dict(guidance=guidance.value, strength=strength.value, steps=steps.value, seed=seed.value)
+        turned = dict(
+            guidance=guidance.value, strength=strength.value, steps=steps.value, seed=seed.value
+        )
         assert asked[-1] == generate.request(None, elpv, draw, mode="inpaint", **turned)
         assert isinstance(shown.pop(), Figure)
     button.click()

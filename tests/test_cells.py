@@ -5,7 +5,17 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
-from fsl_utils import StudyError, cells, domains, filters, generate, params, partitions, regions, store
+from fsl_utils import (
+    StudyError,
+    cells,
+    domains,
+    filters,
+    generate,
+    params,
+    partitions,
+    regions,
+    store,
+)
 
 
 def settings(**given):
@@ -15,7 +25,15 @@ def settings(**given):
 def test_probe_cells_on_real_data(elpv, draw, tmp_path):
     p = settings(arms=["real", "duplicate", "augment", "real_more"], ratios=[0.5, 1.0])
     rows = list(cells.run(elpv, draw, p))
-    assert [(r["arm"], r["ratio"]) for r in rows] == [("real", 0), ("duplicate", 0.5), ("duplicate", 1), ("augment", 0.5), ("augment", 1), ("real_more", 0.5), ("real_more", 1)]
+    assert [(r["arm"], r["ratio"]) for r in rows] == [
+        ("real", 0),
+        ("duplicate", 0.5),
+        ("duplicate", 1),
+        ("augment", 0.5),
+        ("augment", 1),
+        ("real_more", 0.5),
+        ("real_more", 1),
+    ]
     by = {(r["arm"], r["ratio"]): r for r in rows}
     assert by["duplicate", 1]["pr_auc"] == pytest.approx(by["real", 0]["pr_auc"], abs=1e-3)
     assert all(r["pr_auc"] > r["prevalence"] for r in rows)
@@ -23,14 +41,26 @@ def test_probe_cells_on_real_data(elpv, draw, tmp_path):
     table = cells.gather([r["cell"] for r in rows], tmp_path)
     assert list(table.columns) == cells.COLUMNS and len(table) == 7
     scores = pd.read_parquet(tmp_path / "scores.parquet")
-    assert list(scores.columns) == ["cell", "image", "group", "partition", "label", "score"] and set(scores["partition"]) == {"choosing", "validation"}
+    assert list(scores.columns) == [
+        "cell",
+        "image",
+        "group",
+        "partition",
+        "label",
+        "score",
+    ] and set(scores["partition"]) == {"choosing", "validation"}
     one = scores[scores["cell"] == by["real", 0]["cell"]]
-    assert average_precision_score(one["label"], one["score"]) == pytest.approx(by["real", 0]["pr_auc"])
+    assert average_precision_score(one["label"], one["score"]) == pytest.approx(
+        by["real", 0]["pr_auc"]
+    )
     assert set(one["image"]) == set(elpv.table["image"].iloc[draw.validation])
 
     first = (tmp_path / "cells.csv").read_bytes(), (tmp_path / "scores.parquet").read_bytes()
     cells.gather([r["cell"] for r in rows][::-1], tmp_path)
-    assert ((tmp_path / "cells.csv").read_bytes(), (tmp_path / "scores.parquet").read_bytes()) == first
+    assert (
+        (tmp_path / "cells.csv").read_bytes(),
+        (tmp_path / "scores.parquet").read_bytes(),
+    ) == first
 
 
 def test_finished_cells_are_not_trained_again(elpv, draw, monkeypatch):
@@ -49,7 +79,9 @@ def test_a_damaged_cell_is_refused_by_gather_and_made_again_by_run(elpv, draw, t
         cells.gather([row["cell"]], tmp_path)
     with pytest.warns(UserWarning, match="damaged"):
         again = next(cells.run(elpv, draw, p))
-    assert {k: v for k, v in again.items() if k != "train_seconds"} == {k: v for k, v in row.items() if k != "train_seconds"}
+    assert {k: v for k, v in again.items() if k != "train_seconds"} == {
+        k: v for k, v in row.items() if k != "train_seconds"
+    }
 
 
 def test_on_test_the_threshold_comes_from_validation_alone(elpv, draw, tmp_path):
@@ -59,7 +91,9 @@ def test_on_test_the_threshold_comes_from_validation_alone(elpv, draw, tmp_path)
     scores = pd.read_parquet(tmp_path / "scores.parquet")
     chosen = scores[scores["partition"] == "choosing"]
     assert set(chosen["image"]) == set(elpv.table["image"].iloc[draw.choosing])
-    assert chosen["label"].sum() <= len(draw.shots) // 2 and row["threshold"] in set(chosen["score"])
+    assert chosen["label"].sum() <= len(draw.shots) // 2 and row["threshold"] in set(
+        chosen["score"]
+    )
     tested = scores[scores["partition"] == "test"]
     assert average_precision_score(tested["label"], tested["score"]) == pytest.approx(row["pr_auc"])
 
@@ -67,19 +101,32 @@ def test_on_test_the_threshold_comes_from_validation_alone(elpv, draw, tmp_path)
 def test_keys_depend_on_what_matters_and_on_nothing_else(elpv, draw):
     def keys(**given):
         chosen = partitions.draw(elpv.table, given.pop("draw", 0), 40)
-        return [store.key("cell", c) for c in cells.plan(elpv, chosen, settings(arms=["real", "lora"], ratios=[1.0], **given))]
+        return [
+            store.key("cell", c)
+            for c in cells.plan(
+                elpv, chosen, settings(arms=["real", "lora"], ratios=[1.0], **given)
+            )
+        ]
 
     base = keys()
     assert keys(device="cpu") == base
-    assert not set(keys(seed=1)) & set(base) and not set(keys(draw=1)) & set(base) and not set(keys(evaluate_on="test")) & set(base)
+    assert (
+        not set(keys(seed=1)) & set(base)
+        and not set(keys(draw=1)) & set(base)
+        and not set(keys(evaluate_on="test")) & set(base)
+    )
     other = keys(guidance=2.0)  # reaches only the arm with a pool
     assert other[0] == base[0] and other[1] != base[1]
 
 
 def test_the_key_of_a_filtered_cell_names_its_filter_and_no_other_does(elpv, draw):
     def keys(**given):
-        planned = cells.plan(elpv, draw, settings(arms=["real", "lora", "lora_filtered"], ratios=[1.0], **given))
-        assert [c["arm"] for c in planned] == ["real", "lora", "lora_filtered"] and planned[1]["pools"] == planned[2]["pools"]
+        planned = cells.plan(
+            elpv, draw, settings(arms=["real", "lora", "lora_filtered"], ratios=[1.0], **given)
+        )
+        assert [c["arm"] for c in planned] == ["real", "lora", "lora_filtered"] and planned[1][
+            "pools"
+        ] == planned[2]["pools"]
         return [store.key("cell", c) for c in planned]
 
     before, other = keys(), keys(filter_steps=7)
@@ -95,35 +142,67 @@ def test_a_filtered_cell_trains_on_what_the_filter_keeps(elpv, draw, monkeypatch
     reasons = np.where(np.isin(np.arange(100), np.arange(5, 80, 3)), "", "off_manifold")
     table = pd.DataFrame({"number": np.arange(2 * n), "reason": reasons[: 2 * n]})
     monkeypatch.setattr(generate, "pool", lambda wanted, n, *rest: asked.append(n) or pool[:n])
-    monkeypatch.setattr(filters, "until", lambda pool, wanted, *rest: iter([table[:50], table[50:]]))
+    monkeypatch.setattr(
+        filters, "until", lambda pool, wanted, *rest: iter([table[:50], table[50:]])
+    )
     trained, plain = [], cells.classifiers.fit_probe
-    monkeypatch.setattr(cells.classifiers, "fit_probe", lambda x, y, reference: trained.append((x, y)) or plain(x, y, reference))
+    monkeypatch.setattr(
+        cells.classifiers,
+        "fit_probe",
+        lambda x, y, reference: trained.append((x, y)) or plain(x, y, reference),
+    )
     row = next(cells.run(elpv, draw, settings(arms=["lora_filtered"], ratios=[1.0])))
     facts = store.manifest(store.root() / "cell" / row["cell"])
-    assert facts["filtered"] == {"wanted": n, "kept": 25, "copied": 0, "common": 0, "off_manifold": 2 * n - 25}
-    (x, y), = trained
+    assert facts["filtered"] == {
+        "wanted": n,
+        "kept": 25,
+        "copied": 0,
+        "common": 0,
+        "off_manifold": 2 * n - 25,
+    }
+    ((x, y),) = trained
     known = cells.features.of_domain(elpv, 64, ("development",))
-    assert y.sum() == n + 25 and asked == [100]  # whole chunks, so that their features serve every ratio
+    assert y.sum() == n + 25 and asked == [
+        100
+    ]  # whole chunks, so that their features serve every ratio
     np.testing.assert_allclose(x[n : n + 25], known[draw.common[:25]], atol=1e-3)
 
 
 def test_what_cannot_be_is_left_out_with_a_reason(elpv, draw):
     p = settings(arms=["real", "paste", "real_more", "focal"], ratios=[1.0, 100.0])
-    assert [(c["arm"], c["ratio"]) for c in cells.plan(elpv, draw, p)] == [("real", 0), ("real_more", 1)]
+    assert [(c["arm"], c["ratio"]) for c in cells.plan(elpv, draw, p)] == [
+        ("real", 0),
+        ("real_more", 1),
+    ]
     said = cells.left_out(elpv, draw, p)
-    assert [line.split(" is left out: ")[0] for line in said] == ["paste at 1x", "paste at 100x", "real_more at 100x", "focal at 0x"]
+    assert [line.split(" is left out: ")[0] for line in said] == [
+        "paste at 1x",
+        "paste at 100x",
+        "real_more at 100x",
+        "focal at 0x",
+    ]
     assert "elpv has no pixel masks" in said[0] and f"has {len(draw.more)}" in said[2]
 
 
 def test_pasted_images_reach_both_classifiers(elpv, draw, monkeypatch):
     pasted = np.random.default_rng(0).integers(0, 256, (20, 1, 64, 64), dtype=np.uint8)
     monkeypatch.setattr(regions, "has_masks", lambda domain: True)
-    monkeypatch.setattr(regions, "paste", lambda domain, draw, size, seed, numbers: pasted[: len(numbers)])
+    monkeypatch.setattr(
+        regions, "paste", lambda domain, draw, size, seed, numbers: pasted[: len(numbers)]
+    )
     p = settings(arms=["paste"], ratios=[0.5])
     assert not cells.plan(elpv, draw, p)[0]["pools"]  # no adapter is needed
     sizes, plain = [], cells.classifiers.train_resnet
-    monkeypatch.setattr(cells.classifiers, "train_resnet", lambda x, y, arm, **named: sizes.append((len(x), int(y.sum()))) or plain(x, y, arm, **named))
-    resnet = settings(arms=["paste"], ratios=[0.5], classifier="resnet18", init="scratch", classifier_steps=1)
+    monkeypatch.setattr(
+        cells.classifiers,
+        "train_resnet",
+        lambda x, y, arm, **named: (
+            sizes.append((len(x), int(y.sum()))) or plain(x, y, arm, **named)
+        ),
+    )
+    resnet = settings(
+        arms=["paste"], ratios=[0.5], classifier="resnet18", init="scratch", classifier_steps=1
+    )
     rows = [*cells.run(elpv, draw, p), *cells.run(elpv, draw, resnet)]
     assert [r["arm"] for r in rows] == ["paste", "paste"] and sizes == [(60 + len(draw.common), 60)]
 
@@ -131,7 +210,9 @@ def test_pasted_images_reach_both_classifiers(elpv, draw, monkeypatch):
 def test_paste_on_tiles(data):
     tiles = domains.load("magnetic_tile")
     chosen = partitions.draw(tiles.table, 0, 40)
-    row = next(cells.run(tiles, chosen, settings(arms=["paste"], ratios=[0.5], domain="magnetic_tile")))
+    row = next(
+        cells.run(tiles, chosen, settings(arms=["paste"], ratios=[0.5], domain="magnetic_tile"))
+    )
     assert row["arm"] == "paste" and row["pr_auc"] > row["prevalence"] and row["pool"] == ""
 
 
@@ -141,6 +222,16 @@ def test_the_probe_refuses_scratch(elpv, draw):
 
 
 def test_resnet_cells(elpv, draw):
-    p = settings(arms=["real", "crt"], ratios=[1.0], classifier="resnet18", init="scratch", classifier_steps=2)
+    p = settings(
+        arms=["real", "crt"],
+        ratios=[1.0],
+        classifier="resnet18",
+        init="scratch",
+        classifier_steps=2,
+    )
     rows = list(cells.run(elpv, draw, p))
-    assert len(rows) == 2 and all(np.isfinite(r["pr_auc"]) for r in rows) and rows[0]["classifier"] == "resnet18"
+    assert (
+        len(rows) == 2
+        and all(np.isfinite(r["pr_auc"]) for r in rows)
+        and rows[0]["classifier"] == "resnet18"
+    )

@@ -6,18 +6,31 @@ import simulate
 
 from fsl_utils import claims, stats
 
-TRUTH = {("real", 0.0): 0.0, ("lora", 0.5): 0.2, ("lora", 4.0): 2.0, ("lora", 20.0): 2.0}  # rises until 4x, then no more
+TRUTH = {
+    ("real", 0.0): 0.0,
+    ("lora", 0.5): 0.2,
+    ("lora", 4.0): 2.0,
+    ("lora", 20.0): 2.0,
+}  # rises until 4x, then no more
 
 
 @pytest.fixture(scope="module")
 def table():
-    (cells, scores), (others, more) = simulate.study(arms=TRUTH, draws=10), simulate.study("tiles", arms={("real", 0.0): 0.0, ("lora", 4.0): -2.0}, draws=10)
-    return cells, claims.table(pd.concat([cells, others]), pd.concat([scores, more])).set_index(["claim", "domain"])
+    (cells, scores), (others, more) = (
+        simulate.study(arms=TRUTH, draws=10),
+        simulate.study("tiles", arms={("real", 0.0): 0.0, ("lora", 4.0): -2.0}, draws=10),
+    )
+    return cells, claims.table(pd.concat([cells, others]), pd.concat([scores, more])).set_index(
+        ["claim", "domain"]
+    )
 
 
 def test_verdicts_follow_the_truth(table):
     verdict = table[1]["verdict"]
-    assert verdict["PR-AUC rises", "elpv"] == "holds" and verdict["PR-AUC rises", "tiles"] == "does not"
+    assert (
+        verdict["PR-AUC rises", "elpv"] == "holds"
+        and verdict["PR-AUC rises", "tiles"] == "does not"
+    )
     assert verdict["moderate is best: 4x over 20x, F1 at .5", "elpv"] == "cannot tell"
 
 
@@ -25,7 +38,9 @@ def test_a_claim_is_a_weighted_sum_of_means_over_draws(table):
     cells, found = table
     f1 = cells.groupby(["arm", "ratio"])["f1"].mean()
     row = found.loc[("returns diminish: 0 to 4x adds more than 4x to 20x, F1 at .5", "elpv")]
-    assert row["difference"] == pytest.approx(2 * f1["lora", 4.0] - f1["real", 0.0] - f1["lora", 20.0])
+    assert row["difference"] == pytest.approx(
+        2 * f1["lora", 4.0] - f1["real", 0.0] - f1["lora", 20.0]
+    )
     assert row["n_draws"] == 10 and len(row["cells"].split(";")) == 30
 
 

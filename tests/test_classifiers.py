@@ -23,7 +23,11 @@ def test_the_probe_on_real_images_is_scikit_learns_balanced_regression(blobs):
     x, y = blobs
     ours = classifiers.score_probe(classifiers.fit_probe(x, y, x), x)
     z = StandardScaler().fit_transform(x)
-    theirs = LogisticRegression(C=classifiers.PROBE["C"], class_weight="balanced", max_iter=2000).fit(z, y).predict_proba(z)[:, 1]
+    theirs = (
+        LogisticRegression(C=classifiers.PROBE["C"], class_weight="balanced", max_iter=2000)
+        .fit(z, y)
+        .predict_proba(z)[:, 1]
+    )
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
@@ -31,7 +35,9 @@ def test_repeating_the_shots_does_not_move_the_probe(blobs):
     """pos_weight gives the rare class the same total weight at every ratio, so copies add nothing."""
     x, y = blobs
     once = classifiers.fit_probe(x, y, x)
-    many = classifiers.fit_probe(np.concatenate([np.repeat(x[:15], 5, axis=0), x[15:]]), np.repeat([1, 0], [75, 85]), x)
+    many = classifiers.fit_probe(
+        np.concatenate([np.repeat(x[:15], 5, axis=0), x[15:]]), np.repeat([1, 0], [75, 85]), x
+    )
     np.testing.assert_allclose(once[1].coef_, many[1].coef_, atol=1e-3)
 
 
@@ -51,9 +57,15 @@ def test_losses_against_closed_forms():
     weighted = -(4.0 * target * p.log() + (1 - target) * (1 - p).log()).mean()
     torch.testing.assert_close(classifiers._loss(logits, target, Arm("real"), 4.0), weighted)
     plain = -(target * p.log() + (1 - target) * (1 - p).log()).mean()
-    torch.testing.assert_close(classifiers._loss(logits, target, Arm("real", sampling="balanced"), 4.0), plain)
-    focal = -(0.8 * target * (1 - p) ** 2 * p.log() + 0.2 * (1 - target) * p**2 * (1 - p).log()).mean()
-    torch.testing.assert_close(classifiers._loss(logits, target, Arm("real", loss="focal"), 4.0), focal)
+    torch.testing.assert_close(
+        classifiers._loss(logits, target, Arm("real", sampling="balanced"), 4.0), plain
+    )
+    focal = -(
+        0.8 * target * (1 - p) ** 2 * p.log() + 0.2 * (1 - target) * p**2 * (1 - p).log()
+    ).mean()
+    torch.testing.assert_close(
+        classifiers._loss(logits, target, Arm("real", loss="focal"), 4.0), focal
+    )
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +80,15 @@ def bars():
 
 
 def train(images, labels, arm=Arm("real"), steps=12, seed=0):
-    for last in classifiers.train_resnet(torch.from_numpy(images), torch.from_numpy(labels), arm, steps=steps, seed=seed, init="scratch", flips="hv"):
+    for last in classifiers.train_resnet(
+        torch.from_numpy(images),
+        torch.from_numpy(labels),
+        arm,
+        steps=steps,
+        seed=seed,
+        init="scratch",
+        flips="hv",
+    ):
         pass
     return last["model"]
 
@@ -76,15 +96,38 @@ def train(images, labels, arm=Arm("real"), steps=12, seed=0):
 def test_resnet_learns_what_is_plain_and_repeats_itself(bars):
     images, labels = bars
     scores = classifiers.score_resnet(train(images, labels, steps=25), images)
-    assert roc_auc_score(labels, scores) > 0.95 and scores.shape == (160,) and 0 <= scores.min() and scores.max() <= 1
+    assert (
+        roc_auc_score(labels, scores) > 0.95
+        and scores.shape == (160,)
+        and 0 <= scores.min()
+        and scores.max() <= 1
+    )
     a, b = (classifiers.score_resnet(train(images, labels, steps=2), images) for _ in range(2))
     assert np.array_equal(a, b)
 
 
-@pytest.mark.parametrize("arm", [Arm("real", augmentation="strong"), Arm("real", loss="focal"), Arm("real", sampling="balanced")])
+@pytest.mark.parametrize(
+    "arm",
+    [
+        Arm("real", augmentation="strong"),
+        Arm("real", loss="focal"),
+        Arm("real", sampling="balanced"),
+    ],
+)
 def test_every_recipe_trains(bars, arm):
     images, labels = bars
-    losses = [s["loss"] for s in classifiers.train_resnet(torch.from_numpy(images), torch.from_numpy(labels), arm, steps=3, seed=0, init="scratch", flips="h")]
+    losses = [
+        s["loss"]
+        for s in classifiers.train_resnet(
+            torch.from_numpy(images),
+            torch.from_numpy(labels),
+            arm,
+            steps=3,
+            seed=0,
+            init="scratch",
+            flips="h",
+        )
+    ]
     assert len(losses) == 3 and np.isfinite(losses).all()
 
 
@@ -93,7 +136,9 @@ def test_penultimate_features_lead_to_the_scores(bars):
     model = train(images, labels, steps=1)
     inner = classifiers.score_resnet(model, images[:8], penultimate=True)
     logits = inner @ model.fc.weight.detach().numpy().T + model.fc.bias.detach().numpy()
-    np.testing.assert_allclose(1 / (1 + np.exp(-logits[:, 0])), classifiers.score_resnet(model, images[:8]), rtol=1e-4)
+    np.testing.assert_allclose(
+        1 / (1 + np.exp(-logits[:, 0])), classifiers.score_resnet(model, images[:8]), rtol=1e-4
+    )
 
 
 def test_paired_arms_start_from_the_same_weights():
@@ -112,19 +157,31 @@ def test_unreachable_imagenet_weights_never_fall_back(monkeypatch):
 
 
 def test_flips_and_shifts_against_numpy():
-    images = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (64, 1, 9, 7), dtype=np.uint8))
-    assert torch.equal(augment.flips_and_shifts(images, "", 0, torch.Generator().manual_seed(0)), images)
+    images = torch.from_numpy(
+        np.random.default_rng(0).integers(0, 255, (64, 1, 9, 7), dtype=np.uint8)
+    )
+    assert torch.equal(
+        augment.flips_and_shifts(images, "", 0, torch.Generator().manual_seed(0)), images
+    )
     flipped = augment.flips_and_shifts(images, "hv", 0, torch.Generator().manual_seed(0))
     seen = set()
     for before, after in zip(images.numpy(), flipped.numpy()):
-        matches = {axes for axes in ((), (1,), (2,), (1, 2)) if np.array_equal(np.flip(before, axes), after)}
+        matches = {
+            axes
+            for axes in ((), (1,), (2,), (1, 2))
+            if np.array_equal(np.flip(before, axes), after)
+        }
         assert matches
         seen |= matches
     assert len(seen) == 4
     shifted = augment.flips_and_shifts(images, "", 2, torch.Generator().manual_seed(0))
     for before, after in zip(images.numpy(), shifted.numpy()):
         padded = np.pad(before, ((0, 0), (2, 2), (2, 2)), mode="edge")
-        assert any(np.array_equal(padded[:, y : y + 9, x : x + 7], after) for y in range(5) for x in range(5))
+        assert any(
+            np.array_equal(padded[:, y : y + 9, x : x + 7], after)
+            for y in range(5)
+            for x in range(5)
+        )
 
 
 def test_strong_augmentation_keeps_shapes_and_mixes_labels():

@@ -12,9 +12,13 @@ from fsl_utils import StudyError, contrasts, metrics, stats
 
 def test_point_estimates_are_means_over_draws_of_means_over_seeds(few):
     cells, scores = few
-    cells = cells[~((cells["draw"] == 3) & (cells["seed"] == 1))]  # a draw with one seed counts as much as one with two
+    cells = cells[
+        ~((cells["draw"] == 3) & (cells["seed"] == 1))
+    ]  # a draw with one seed counts as much as one with two
     table = contrasts.curve(stats.resample(cells, scores)).set_index(["arm", "ratio"])
-    expected = cells.groupby(["arm", "ratio", "draw"])["pr_auc"].mean().groupby(["arm", "ratio"]).mean()
+    expected = (
+        cells.groupby(["arm", "ratio", "draw"])["pr_auc"].mean().groupby(["arm", "ratio"]).mean()
+    )
     assert table["mean"].to_dict() == pytest.approx(expected.to_dict())
     assert (table["low"] < table["mean"]).all() and (table["mean"] < table["high"]).all()
 
@@ -50,14 +54,18 @@ def test_contrast_uses_the_draws_that_both_arms_have(few):
     row = contrasts.contrast(stats.resample(cells, scores), ("lora_filtered", 4.0), ("real", 0.0))
     wide = cells.groupby(["arm", "ratio", "draw"])["pr_auc"].mean().unstack()
     assert row["n_draws"] == 9 and np.isnan(row["p"]) and "illustration: 9 draws" in row["caution"]
-    assert row["difference"] == pytest.approx((wide.loc[("lora_filtered", 4.0)] - wide.loc[("real", 0.0)]).mean())
+    assert row["difference"] == pytest.approx(
+        (wide.loc[("lora_filtered", 4.0)] - wide.loc[("real", 0.0)]).mean()
+    )
 
 
 def test_one_draw_has_an_interval_from_its_groups_and_says_so(few):
     cells, scores = few
     table = contrasts.curve(stats.resample(cells[cells["draw"] == 0], scores))
     assert (table["high"] > table["low"]).all()
-    assert table["caution"].str.contains("illustration: 1 draw; interval from test groups alone").all()
+    assert (
+        table["caution"].str.contains("illustration: 1 draw; interval from test groups alone").all()
+    )
 
 
 def test_primary_takes_the_larger_p_and_holm_over_domains(few):
@@ -67,14 +75,22 @@ def test_primary_takes_the_larger_p_and_holm_over_domains(few):
     table = contrasts.primary([*found, secondary]).set_index("domain")
     assert (table["p"] == table[["p_real", "p_duplicate"]].max(axis=1)).all()
     assert table["p_holm"].to_numpy() == pytest.approx(stats.holm(table["p"]))
-    assert table["verdict"].to_dict() == {"elpv": "no evidence either way", "tiles": "better than both"}
+    assert table["verdict"].to_dict() == {
+        "elpv": "no evidence either way",
+        "tiles": "better than both",
+    }
     other = stats.resample(*simulate.study("tiles", arms=gains, classifier="resnet18"))
-    assert contrasts.primary([found[0], other])["p_holm"].tolist() == contrasts.primary([found[0], other])["p"].tolist()  # families of their own
+    assert (
+        contrasts.primary([found[0], other])["p_holm"].tolist()
+        == contrasts.primary([found[0], other])["p"].tolist()
+    )  # families of their own
 
 
 def test_primary_says_what_was_not_run_or_too_small(few):
     cells, scores = few
-    assert contrasts.primary([stats.resample(cells[cells["arm"] != "duplicate"], scores)])["verdict"].tolist() == ["not run"]
+    assert contrasts.primary([stats.resample(cells[cells["arm"] != "duplicate"], scores)])[
+        "verdict"
+    ].tolist() == ["not run"]
     table = contrasts.primary([stats.resample(cells[cells["draw"] < 6], scores)])
     assert table["verdict"].tolist() == ["too few draws to test"] and table["p_holm"].isna().all()
 
@@ -91,14 +107,23 @@ def test_forest_adjusts_within_a_control_and_beating_means_each(whole):
 
 
 def test_exchange_rate_reads_the_curve_of_real_images_backwards():
-    arms = {("real", 0.0): 0.0, ("real_more", 1.0): 0.8, ("real_more", 2.0): 1.6, ("lora", 4.0): 0.8, ("lora", 1.0): -1.0, ("lora", 20.0): 3.0}
+    arms = {
+        ("real", 0.0): 0.0,
+        ("real_more", 1.0): 0.8,
+        ("real_more", 2.0): 1.6,
+        ("lora", 4.0): 0.8,
+        ("lora", 1.0): -1.0,
+        ("lora", 20.0): 3.0,
+    }
     cells, scores = simulate.study(arms=arms, draws=12)
     table = contrasts.exchange_rate(stats.resample(cells, scores), "lora").set_index("ratio")
     row = table.loc[4.0]
     assert row["low"] <= 20 <= row["high"]  # as good as 1x more real: 20 shots
     means = cells.groupby(["arm", "ratio"])["pr_auc"].mean()
     known = means[[("real", 0.0), ("real_more", 1.0), ("real_more", 2.0)]].to_numpy()
-    assert row["images"] == pytest.approx(np.exp(np.interp(means["lora", 4.0], known, np.log([20, 40, 60]))) - 20)
+    assert row["images"] == pytest.approx(
+        np.exp(np.interp(means["lora", 4.0], known, np.log([20, 40, 60]))) - 20
+    )
     assert table.loc[1.0, "beyond"] == "<=" and table.loc[1.0, "images"] == pytest.approx(0)
     assert table.loc[20.0, "beyond"] == ">=" and table.loc[20.0, "images"] == pytest.approx(40)
 
@@ -106,7 +131,9 @@ def test_exchange_rate_reads_the_curve_of_real_images_backwards():
 def test_what_is_no_better_than_the_shots_is_worth_no_image():
     """Not even where more real images happen to score worse, so that the monotone curve is flat."""
     arms = {("real", 0.0): 1.0, ("real_more", 1.0): 0.0, ("real_more", 2.0): 1.0}
-    row = contrasts.exchange_rate(stats.resample(*simulate.study(arms=arms, draws=12)), "real").iloc[0]
+    row = contrasts.exchange_rate(
+        stats.resample(*simulate.study(arms=arms, draws=12)), "real"
+    ).iloc[0]
     assert row["images"] == row["low"] == row["high"] == 0 and row["beyond"] == "<="
 
 
@@ -126,7 +153,7 @@ def test_pr_curve_is_the_precision_where_a_recall_is_first_reached(few):
     for row in table.iloc[::7].itertuples():
         cut = max(t for t in values if (values[labels == 1] >= t).mean() >= row.recall - 1e-9)
         assert row.precision == pytest.approx(precision_score(labels, values >= cut))
-    assert ((table["low"] <= table["high"])).all()
+    assert (table["low"] <= table["high"]).all()
 
 
 def test_choose_ratio_takes_the_best_and_of_equals_the_smallest():
@@ -148,7 +175,9 @@ def test_regret_is_zero_where_one_ratio_is_far_better_and_not_read_off_the_choos
 
 
 def test_regret_on_validation_alone_leaves_out_the_images_that_chose():
-    cells, scores = simulate.study(arms={("real", 0.0): 0.0, ("lora", 4.0): 0.5}, draws=3, evaluated_on="validation")
+    cells, scores = simulate.study(
+        arms={("real", 0.0): 0.0, ("lora", 4.0): 0.5}, draws=3, evaluated_on="validation"
+    )
     table = contrasts.regret(cells, scores, "lora")
     assert table["honest"].all()
     unmarked = scores.assign(partition="validation")
@@ -156,7 +185,9 @@ def test_regret_on_validation_alone_leaves_out_the_images_that_chose():
     row = table.iloc[0]
     cell = cells[(cells["ratio"] == row["chosen"]) & (cells["draw"] == row["draw"])]["cell"].iloc[0]
     part = scores[(scores["cell"] == cell) & (scores["partition"] == "validation")]
-    assert row["value"] == pytest.approx(metrics.score(part["label"], part["score"], None)["pr_auc"])
+    assert row["value"] == pytest.approx(
+        metrics.score(part["label"], part["score"], None)["pr_auc"]
+    )
 
 
 def test_pool_gains_are_against_the_same_draw_and_ratio(whole):
@@ -187,7 +218,9 @@ def test_worst_errors_come_first(few):
     cells, scores = few
     table = contrasts.worst(scores, cells["cell"].iloc[0], 5)
     ours = scores[scores["cell"] == cells["cell"].iloc[0]]
-    assert table["error"].tolist() == sorted((ours["score"] - ours["label"]).abs(), reverse=True)[:5]
+    assert (
+        table["error"].tolist() == sorted((ours["score"] - ours["label"]).abs(), reverse=True)[:5]
+    )
 
 
 def test_a_single_group_is_said_and_not_hidden(few):
@@ -196,15 +229,18 @@ def test_a_single_group_is_said_and_not_hidden(few):
     assert table["low"].isna().all() and table["caution"].str.contains("only 1 group").all()
 
 
-@pytest.mark.parametrize("call, word", [
-    (lambda c, s: stats.resample(c, s, "accuracy"), "unknown metric"),
-    (lambda c, s: stats.resample(c.iloc[:0], s), "no cells"),
-    (lambda c, s: stats.sign_flip([]), "finite differences"),
-    (lambda c, s: stats.sign_flip([0.1, np.nan]), "finite differences"),
-    (lambda c, s: stats.draws_needed([0.1]), "pilot"),
-    (lambda c, s: contrasts.regret(c[c["draw"] == 0], s, "lora_filtered"), "2 draws"),
-    (lambda c, s: contrasts.primary([stats.resample(c, s, "auroc")]), "pr_auc"),
-])
+@pytest.mark.parametrize(
+    "call, word",
+    [
+        (lambda c, s: stats.resample(c, s, "accuracy"), "unknown metric"),
+        (lambda c, s: stats.resample(c.iloc[:0], s), "no cells"),
+        (lambda c, s: stats.sign_flip([]), "finite differences"),
+        (lambda c, s: stats.sign_flip([0.1, np.nan]), "finite differences"),
+        (lambda c, s: stats.draws_needed([0.1]), "pilot"),
+        (lambda c, s: contrasts.regret(c[c["draw"] == 0], s, "lora_filtered"), "2 draws"),
+        (lambda c, s: contrasts.primary([stats.resample(c, s, "auroc")]), "pr_auc"),
+    ],
+)
 def test_what_cannot_be_computed_is_refused(few, call, word):
     with pytest.raises(StudyError, match=word):
         call(*few)

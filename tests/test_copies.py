@@ -22,7 +22,10 @@ def texture(rng, n, size=64):
 def test_distance_is_one_minus_the_best_correlation(flips):
     rng = np.random.default_rng(0)
     images, real = texture(rng, 3), texture(rng, 4)
-    blurred, reference = (gaussian_filter(x[:, 0].astype(float), (0, 1.5, 1.5), mode="nearest") for x in (images, real))
+    blurred, reference = (
+        gaussian_filter(x[:, 0].astype(float), (0, 1.5, 1.5), mode="nearest")
+        for x in (images, real)
+    )
     inner = [r[2:62:2, 2:62:2].ravel() for r in reference]
     template = np.mean([r - r.mean() for r in inner], axis=0)
 
@@ -32,13 +35,19 @@ def test_distance_is_one_minus_the_best_correlation(flips):
 
     expected = np.full((3, 4), np.inf)
     for i, image in enumerate(blurred):
-        mirrored = {"": [image], "h": [image, image[:, ::-1]], "hv": [image, image[:, ::-1], image[::-1], image[::-1, ::-1]]}[flips]
+        mirrored = {
+            "": [image],
+            "h": [image, image[:, ::-1]],
+            "hv": [image, image[:, ::-1], image[::-1], image[::-1, ::-1]],
+        }[flips]
         for turned in mirrored:
             for dy in range(5):
                 for dx in range(5):
                     moved = residual(turned[dy : dy + 60 : 2, dx : dx + 60 : 2].ravel())
                     for j, r in enumerate(inner):
-                        expected[i, j] = min(expected[i, j], 1 - np.corrcoef(moved, residual(r))[0, 1])
+                        expected[i, j] = min(
+                            expected[i, j], 1 - np.corrcoef(moved, residual(r))[0, 1]
+                        )
     np.testing.assert_allclose(copies.distance_matrix(images, real, flips), expected, atol=1e-4)
 
 
@@ -58,9 +67,16 @@ def simulated(shots, rng):
     """What a copying generator might do to its shots."""
     y = shots.astype(float)
     changed = {
-        "noise": y + rng.normal(0, 8, y.shape), "blur": gaussian_filter(y, (0, 0, 0.7, 0.7)),
-        "shift": shift(y, (0, 0, 1, -1), mode="nearest"), "flip": y[..., ::-1], "contrast": y * 0.85 + 10,
-        "all": gaussian_filter(shift(y, (0, 0, 1, 0), mode="nearest"), (0, 0, 0.7, 0.7))[..., ::-1, :] * 0.9 + rng.normal(0, 4, y.shape),
+        "noise": y + rng.normal(0, 8, y.shape),
+        "blur": gaussian_filter(y, (0, 0, 0.7, 0.7)),
+        "shift": shift(y, (0, 0, 1, -1), mode="nearest"),
+        "flip": y[..., ::-1],
+        "contrast": y * 0.85 + 10,
+        "all": gaussian_filter(shift(y, (0, 0, 1, 0), mode="nearest"), (0, 0, 0.7, 0.7))[
+            ..., ::-1, :
+        ]
+        * 0.9
+        + rng.normal(0, 4, y.shape),
     }
     return {name: np.clip(np.rint(v), 0, 255).astype(np.uint8) for name, v in changed.items()}
 
@@ -73,7 +89,9 @@ def test_copies_of_real_shots_are_caught(elpv, draw):
         part = verdicts.nearest.iloc[10 * number : 10 * (number + 1)]
         assert part["copied"].mean() >= 0.9, name
         assert (part["row"].to_numpy() == few.shots)[part["copied"]].all(), name
-    assert list(verdicts.nearest["image"]) == list(elpv.table["image"].iloc[verdicts.nearest["row"]])
+    assert list(verdicts.nearest["image"]) == list(
+        elpv.table["image"].iloc[verdicts.nearest["row"]]
+    )
 
 
 def test_fresh_real_images_of_other_groups_are_called_copied_no_more_than_stated(elpv, draw):
@@ -90,31 +108,59 @@ def test_false_alarm_is_the_quantile_where_images_are_exchangeable():
     rng = np.random.default_rng(0)
     rates = [copies.false_alarm(rng.random(300), np.repeat(np.arange(30), 10)) for _ in range(50)]
     low, high = binom.ppf([0.001, 0.999], 300 * 50, copies.QUANTILE) / (300 * 50)
-    assert low - 1 / 240 < np.mean(rates) < high + 1 / 240  # a threshold from 240 images rests on whole images
+    assert (
+        low - 1 / 240 < np.mean(rates) < high + 1 / 240
+    )  # a threshold from 240 images rests on whole images
     # a group that lies nearer than all others is judged by the others' threshold, not by its own
-    assert copies.false_alarm(np.r_[rng.random(100) + 1, np.zeros(25)], np.repeat(np.arange(5), 25)) >= 25 / 125
+    assert (
+        copies.false_alarm(np.r_[rng.random(100) + 1, np.zeros(25)], np.repeat(np.arange(5), 25))
+        >= 25 / 125
+    )
     assert np.isnan(copies.false_alarm(rng.random(9), np.zeros(9)))
 
 
 def toy(pixels, groups, labels, *, shots, base, more=(), common=(), validation=()):
-    draw = SimpleNamespace(groups=np.asarray(groups), labels=np.asarray(labels),
-                           **{k: np.array(v, int) for k, v in dict(shots=shots, more=more, common=common, validation=validation).items()})
-    domain = SimpleNamespace(name="elpv", images=lambda size: pixels, rows=lambda partition, label: np.array(base, int))
-    domain.table = pd.DataFrame({"image": [f"{i}.png" for i in range(len(pixels))], "group": groups})
+    draw = SimpleNamespace(
+        groups=np.asarray(groups),
+        labels=np.asarray(labels),
+        **{
+            k: np.array(v, int)
+            for k, v in dict(shots=shots, more=more, common=common, validation=validation).items()
+        },
+    )
+    domain = SimpleNamespace(
+        name="elpv", images=lambda size: pixels, rows=lambda partition, label: np.array(base, int)
+    )
+    domain.table = pd.DataFrame(
+        {"image": [f"{i}.png" for i in range(len(pixels))], "group": groups}
+    )
     return domain, draw
 
 
 def test_an_unseen_image_is_never_held_against_its_own_group():
     pixels = texture(np.random.default_rng(2), 12)
     pixels[4:8] = pixels[:4]  # the same tiles again: without grouping, distance 0
-    domain, draw = toy(pixels, [0, 1, 2, 3] * 2 + [4, 5, 6, 7], [1] * 8 + [0] * 4, shots=range(4), base=range(8, 12), more=range(4, 8))
+    domain, draw = toy(
+        pixels,
+        [0, 1, 2, 3] * 2 + [4, 5, 6, 7],
+        [1] * 8 + [0] * 4,
+        shots=range(4),
+        base=range(8, 12),
+        more=range(4, 8),
+    )
     assert copies.check(pixels[:2], domain, draw, 64).threshold > 0.2
 
 
 def test_a_filter_that_passes_common_training_images_sees_no_other_held_out_image():
     rng = np.random.default_rng(3)
     pixels = texture(rng, 30)
-    parts = dict(shots=range(5), base=range(5, 10), common=range(10, 20), more=range(20, 25), validation=range(25, 30))
+    parts = dict(
+        shots=range(5),
+        base=range(5, 10),
+        common=range(10, 20),
+        more=range(20, 25),
+        validation=range(25, 30),
+    )
     labels = [1] * 5 + [0] * 15 + [1] * 10
     synthetic = texture(rng, 4)
     domain, draw = toy(pixels, range(30), labels, **parts)

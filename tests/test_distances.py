@@ -34,7 +34,9 @@ def test_lpips_agrees_with_its_package(some_images, alexnet_state):
     package = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
     trunk = torchvision.models.alexnet(weights=None)
     trunk.load_state_dict(alexnet_state)
-    for i, module in enumerate(trunk.features):  # the package's slices hold torchvision's layers under their index
+    for i, module in enumerate(
+        trunk.features
+    ):  # the package's slices hold torchvision's layers under their index
         for part in package.net.children():
             if str(i) in dict(part.named_children()) and isinstance(module, torch.nn.Conv2d):
                 part.get_submodule(str(i)).load_state_dict(module.state_dict())
@@ -73,19 +75,26 @@ def test_enet_distance_agrees_with_a_direct_computation(some_images):
         expected += np.square(u - v).sum(axis=1).mean(axis=(1, 2)) / len(first)
     measure = distances.enet_distance()
     assert measure.name == "enet_distance" and len(first) == 5
-    np.testing.assert_allclose(distances.between(measure.embed(a), measure.embed(b)), expected, rtol=1e-3)
+    np.testing.assert_allclose(
+        distances.between(measure.embed(a), measure.embed(b)), expected, rtol=1e-3
+    )
 
 
 def test_images_are_nearer_to_less_noisy_copies_and_channels_and_size_are_free(some_images):
     measure = distances.enet_distance()
     rng = np.random.default_rng(1)
-    noisy = [np.clip(some_images + rng.normal(0, s, some_images.shape), 0, 255).astype(np.uint8) for s in (0, 4, 12, 40)]
+    noisy = [
+        np.clip(some_images + rng.normal(0, s, some_images.shape), 0, 255).astype(np.uint8)
+        for s in (0, 4, 12, 40)
+    ]
     original = measure.embed(some_images)
     steps = np.array([distances.between(original, measure.embed(x)) for x in noisy])
     assert (steps[0] == 0).all() and (np.diff(steps, axis=0) > 0).all()
     assert (measure.embed(some_images.repeat(3, axis=1)) == original).all()
     large = measure.embed(some_images.repeat(2, axis=2).repeat(2, axis=3))
-    assert (distances.between(original, large) < distances.between(np.roll(original, 1, axis=0), large)).all()
+    assert (
+        distances.between(original, large) < distances.between(np.roll(original, 1, axis=0), large)
+    ).all()
 
 
 @pytest.fixture
@@ -101,14 +110,22 @@ def no_hub(tmp_path, monkeypatch):
 def test_without_a_network_the_measure_is_not_called_lpips(no_hub, monkeypatch):
     with socket.socket() as closed:  # bound, not listening: refuses
         closed.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(distances, "ALEXNET_URL", f"http://127.0.0.1:{closed.getsockname()[1]}/alexnet-owt-7be5be79.pth")
+        monkeypatch.setattr(
+            distances,
+            "ALEXNET_URL",
+            f"http://127.0.0.1:{closed.getsockname()[1]}/alexnet-owt-7be5be79.pth",
+        )
         assert distances.measure().name == "enet_distance"
 
 
 def test_a_network_that_never_answers_is_given_up(no_hub, monkeypatch):
     before = socket.getdefaulttimeout()
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setattr(distances, "ALEXNET_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/alexnet-owt-7be5be79.pth")
+        monkeypatch.setattr(
+            distances,
+            "ALEXNET_URL",
+            f"http://127.0.0.1:{silent.getsockname()[1]}/alexnet-owt-7be5be79.pth",
+        )
         begin = time.perf_counter()
         assert distances.alexnet_weights() is None
         assert time.perf_counter() - begin < 10
@@ -130,7 +147,11 @@ def test_a_page_in_place_of_the_weights_is_not_taken_for_them(no_hub, monkeypatc
 
     with http.server.HTTPServer(("127.0.0.1", 0), Portal) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(distances, "ALEXNET_URL", f"http://127.0.0.1:{server.server_port}/alexnet-owt-7be5be79.pth")
+        monkeypatch.setattr(
+            distances,
+            "ALEXNET_URL",
+            f"http://127.0.0.1:{server.server_port}/alexnet-owt-7be5be79.pth",
+        )
         assert distances.alexnet_weights() is None
         server.shutdown()
     assert not no_hub.exists()

@@ -8,7 +8,17 @@ import pandas as pd
 import pytest
 from sklearn.metrics.pairwise import polynomial_kernel
 
-from fsl_utils import StudyError, copies, distances, diversity, domains, filters, generate, partitions, store
+from fsl_utils import (
+    StudyError,
+    copies,
+    distances,
+    diversity,
+    domains,
+    filters,
+    generate,
+    partitions,
+    store,
+)
 
 
 @pytest.fixture
@@ -26,7 +36,11 @@ def test_psnr_of_a_known_error():
     b = a.copy()
     b[1] += 5  # mean squared error 25
     b[2, 0, 0, 0] = 0  # one pixel of 64 off by 100
-    expected = [10 * np.log10(255**2 * 12), 10 * np.log10(255**2 / 25), 10 * np.log10(255**2 / (100**2 / 64))]
+    expected = [
+        10 * np.log10(255**2 * 12),
+        10 * np.log10(255**2 / 25),
+        10 * np.log10(255**2 / (100**2 / 64)),
+    ]
     np.testing.assert_allclose(diversity.psnr(a, b), expected)
     np.testing.assert_array_equal(diversity.psnr(a, b), diversity.psnr(b, a))  # uint8 does not wrap
 
@@ -43,21 +57,30 @@ def test_kid_agrees_with_brute_force():
 
     xx = mean([(u, v) for i, u in enumerate(x) for j, v in enumerate(x) if i != j])
     yy = mean([(u, v) for i, u in enumerate(y) for j, v in enumerate(y) if i != j])
-    assert diversity.kid(x, y, 0)[0] == pytest.approx(xx + yy - 2 * mean([(u, v) for u in x for v in y]), rel=1e-9)
+    assert diversity.kid(x, y, 0)[0] == pytest.approx(
+        xx + yy - 2 * mean([(u, v) for u in x for v in y]), rel=1e-9
+    )
 
 
 def test_kid_is_unbiased():
     """Its mean over samples of two normal distributions is the closed form of the squared discrepancy."""
     d, shift = 4, np.ones(4)
 
-    def k(m, n):  # E (x.y / d + 1)^3 for x ~ N(m, 1), y ~ N(n, 1): the moments of x.y, by taking x given y first
+    def k(
+        m, n
+    ):  # E (x.y / d + 1)^3 for x ~ N(m, 1), y ~ N(n, 1): the moments of x.y, by taking x given y first
         mn, mm, nn = m @ n, m @ m, n @ n
         first, second, third = mn, d + mm + nn + mn**2, mn**3 + 3 * mn * mm + 3 * mn * (nn + d + 2)
         return 1 + 3 * first / d + 3 * second / d**2 + third / d**3
 
     rng = np.random.default_rng(1)
     for mean in (0 * shift, shift):
-        found = np.array([diversity.kid(rng.normal(size=(12, d)), rng.normal(size=(20, d)) + mean, 0)[0] for _ in range(150)])
+        found = np.array(
+            [
+                diversity.kid(rng.normal(size=(12, d)), rng.normal(size=(20, d)) + mean, 0)[0]
+                for _ in range(150)
+            ]
+        )
         expected = k(0 * shift, 0 * shift) + k(mean, mean) - 2 * k(0 * shift, mean)
         assert abs(found.mean() - expected) < 4 * found.std() / 150**0.5
 
@@ -65,7 +88,10 @@ def test_kid_is_unbiased():
 def test_a_random_half_is_told_apart_by_chance_and_another_distribution_surely():
     rng = np.random.default_rng(2)
     real, groups = rng.normal(size=(150, 8)), np.repeat(np.arange(15), 10)
-    by_chance = [diversity.told_apart(rng.normal(size=(100, 8)), None, real, groups, seed) for seed in range(8)]
+    by_chance = [
+        diversity.told_apart(rng.normal(size=(100, 8)), None, real, groups, seed)
+        for seed in range(8)
+    ]
     assert abs(np.mean(by_chance) - 0.5) < 0.06
     assert diversity.told_apart(rng.normal(size=(100, 8)) + 2, None, real, groups, 0) > 0.95
     assert np.isnan(diversity.told_apart(real, None, real, np.zeros(150), 0))
@@ -87,19 +113,35 @@ def test_pairs_are_of_their_kind_and_measured_right(enet):
     frame = diversity.pairs(synthetic, real, groups, names, seed=0)
     assert list(frame.columns) == ["kind", "measure", "value", "image_a", "image_b"]
     assert set(frame["measure"]) == {"enet_distance", "PSNR"}
-    of = {**{f"synthetic {i}": ("synthetic", synthetic[i]) for i in range(5)}, **{n: (g, real[i]) for i, (n, g) in enumerate(zip(names, groups))}}
+    of = {
+        **{f"synthetic {i}": ("synthetic", synthetic[i]) for i in range(5)},
+        **{n: (g, real[i]) for i, (n, g) in enumerate(zip(names, groups))},
+    }
     net, seen = distances.enet_distance(), {}
     for row in frame.itertuples():
         (a, first), (b, second) = of[row.image_a], of[row.image_b]
-        kinds = {"synthetic-synthetic": a == b == "synthetic", "synthetic-real": a == "synthetic" != b,
-                 "real-real within group": "synthetic" not in (a, b) and a == b, "real-real across groups": "synthetic" not in (a, b) and a != b}
+        kinds = {
+            "synthetic-synthetic": a == b == "synthetic",
+            "synthetic-real": a == "synthetic" != b,
+            "real-real within group": "synthetic" not in (a, b) and a == b,
+            "real-real across groups": "synthetic" not in (a, b) and a != b,
+        }
         assert kinds[row.kind], row
         seen.setdefault((row.kind, row.measure), set()).add(frozenset((row.image_a, row.image_b)))
-        expected = diversity.psnr(first[None], second[None]) if row.measure == "PSNR" else distances.between(net.embed(first[None]), net.embed(second[None]))
+        expected = (
+            diversity.psnr(first[None], second[None])
+            if row.measure == "PSNR"
+            else distances.between(net.embed(first[None]), net.embed(second[None]))
+        )
         assert row.value == pytest.approx(expected.item(), rel=1e-3)
     # few images: every pair there is, once
     counts = {kind: len(seen[kind, "PSNR"]) for kind in diversity.KINDS}
-    assert counts == {"synthetic-synthetic": 10, "real-real within group": 4, "real-real across groups": 11, "synthetic-real": 30}
+    assert counts == {
+        "synthetic-synthetic": 10,
+        "real-real within group": 4,
+        "real-real across groups": 11,
+        "synthetic-real": 30,
+    }
     assert len(frame) == 2 * sum(counts.values())
     assert frame.equals(diversity.pairs(synthetic, real, groups, names, seed=0))
 
@@ -107,10 +149,17 @@ def test_pairs_are_of_their_kind_and_measured_right(enet):
 def test_pairs_are_at_most_500_of_a_kind_and_change_with_the_seed(enet, monkeypatch):
     monkeypatch.setattr(diversity, "PAIRS", 7)
     synthetic, real = noise_images(0, 6), noise_images(1, 6)
-    drawn = [diversity.pairs(synthetic, real, np.arange(6), np.array(list("abcdef")), seed) for seed in (0, 1)]
+    drawn = [
+        diversity.pairs(synthetic, real, np.arange(6), np.array(list("abcdef")), seed)
+        for seed in (0, 1)
+    ]
     for frame in drawn:
         sizes = frame.groupby("kind").size().to_dict()
-        assert sizes == {"synthetic-synthetic": 14, "real-real across groups": 14, "synthetic-real": 14}  # each image its own group
+        assert sizes == {
+            "synthetic-synthetic": 14,
+            "real-real across groups": 14,
+            "synthetic-real": 14,
+        }  # each image its own group
     assert not drawn[0].equals(drawn[1])
 
 
@@ -118,17 +167,39 @@ def test_pairs_are_at_most_500_of_a_kind_and_change_with_the_seed(enet, monkeypa
 def small(elpv, draw):
     """A few dozen images of elpv as a domain of their own, and the draw on them."""
     rng = np.random.default_rng(0)
-    parts = {"shots": draw.shots[:6], "more": draw.more[:12], "common": draw.common[:5], "validation": draw.validation[:20]}
-    rows = np.unique(np.concatenate([*parts.values(), rng.choice(elpv.rows("base", 0), 20, replace=False)]))
+    parts = {
+        "shots": draw.shots[:6],
+        "more": draw.more[:12],
+        "common": draw.common[:5],
+        "validation": draw.validation[:20],
+    }
+    rows = np.unique(
+        np.concatenate([*parts.values(), rng.choice(elpv.rows("base", 0), 20, replace=False)])
+    )
     moved = {name: np.searchsorted(rows, value) for name, value in parts.items()}
-    domain = domains.Domain(elpv.name, elpv.rare_class, elpv.common_class, elpv.protocol, elpv.table.iloc[rows].reset_index(drop=True))
-    return domain, dataclasses.replace(draw, labels=draw.labels[rows], groups=draw.groups[rows], **moved)
+    domain = domains.Domain(
+        elpv.name,
+        elpv.rare_class,
+        elpv.common_class,
+        elpv.protocol,
+        elpv.table.iloc[rows].reset_index(drop=True),
+    )
+    return domain, dataclasses.replace(
+        draw, labels=draw.labels[rows], groups=draw.groups[rows], **moved
+    )
 
 
 def test_report_of_a_pool_of_copies(small, enet, monkeypatch, own_store):
     domain, draw = small
     shots = domain.images(64)[draw.shots]
-    copied = np.concatenate([shots, np.clip(shots.astype(int) + np.random.default_rng(0).integers(-6, 7, shots.shape), 0, 255).astype(np.uint8)])
+    copied = np.concatenate(
+        [
+            shots,
+            np.clip(
+                shots.astype(int) + np.random.default_rng(0).integers(-6, 7, shots.shape), 0, 255
+            ).astype(np.uint8),
+        ]
+    )
     pools = {"copies": copied, "base": noise_images(0, 10)}
     calls = []
 
@@ -143,14 +214,32 @@ def test_report_of_a_pool_of_copies(small, enet, monkeypatch, own_store):
     assert row["copy_rate"] >= 10 / 12 and 0 <= row["copy_false_alarm"] <= 0.5
     assert row["kid"] < row["kid_base"] and row["kid_real"] < row["kid_base"]
     assert row["measure"] == "enet_distance" and row["pool"] == store.key("pool", wanted)
-    assert (row["n_images"], row["n_real"], row["n_unseen"]) == (12, 6, len(copies.held_out(domain, draw)))
-    missing = {"strength", "distance_real_within", "psnr_real_within", "rejected_copied", "rejected_common", "rejected_off_manifold"}
+    assert (row["n_images"], row["n_real"], row["n_unseen"]) == (
+        12,
+        6,
+        len(copies.held_out(domain, draw)),
+    )
+    missing = {
+        "strength",
+        "distance_real_within",
+        "psnr_real_within",
+        "rejected_copied",
+        "rejected_common",
+        "rejected_off_manifold",
+    }
     assert row["strength"] is None and not {k for k, v in row.items() if v is None} - missing
 
-    assert diversity.report(*asked, base=wanted | {"which": "base"}) == row and calls == ["copies", "base"]  # asked twice, made once
+    assert diversity.report(*asked, base=wanted | {"which": "base"}) == row and calls == [
+        "copies",
+        "base",
+    ]  # asked twice, made once
     pairs, nearest, unseen = diversity.details(row)
     assert set(unseen["image"]) <= set(domain.table["image"].iloc[copies.held_out(domain, draw)])
-    for kind, column in (("synthetic-synthetic", "synthetic_synthetic"), ("real-real across groups", "real_across"), ("synthetic-real", "synthetic_real")):
+    for kind, column in (
+        ("synthetic-synthetic", "synthetic_synthetic"),
+        ("real-real across groups", "real_across"),
+        ("synthetic-real", "synthetic_real"),
+    ):
         for measure, word in (("enet_distance", "distance"), ("PSNR", "psnr")):
             mine = pairs[(pairs["kind"] == kind) & (pairs["measure"] == measure)]
             assert row[f"{word}_{column}"] == pytest.approx(mine["value"].mean())
@@ -158,9 +247,17 @@ def test_report_of_a_pool_of_copies(small, enet, monkeypatch, own_store):
     folder = own_store / "report" / row["report"]
     assert store.damage(folder) is None and json.loads((folder / "report.json").read_text()) == row
 
-    monkeypatch.setattr(filters, "verdicts", lambda wanted, n, *rest: iter([pd.DataFrame({"reason": ["copied"] * 8 + ["common"] * (n - 9) + [""]})]))
+    monkeypatch.setattr(
+        filters,
+        "verdicts",
+        lambda wanted, n, *rest: iter(
+            [pd.DataFrame({"reason": ["copied"] * 8 + ["common"] * (n - 9) + [""]})]
+        ),
+    )
     screened = diversity.report(*asked, base=wanted | {"which": "base"}, screen={"steps": 1})
-    assert [screened[f"rejected_{rule}"] for rule in filters.RULES] == [8, 3, 0] and screened["report"] != row["report"]
+    assert [screened[f"rejected_{rule}"] for rule in filters.RULES] == [8, 3, 0] and screened[
+        "report"
+    ] != row["report"]
 
 
 def test_called_rare_against_a_probe_of_all_training_images():
@@ -168,12 +265,25 @@ def test_called_rare_against_a_probe_of_all_training_images():
     rng = np.random.default_rng(4)
     labels = np.repeat([1, 0], [60, 140])
     real = rng.normal(size=(200, 10)) + labels[:, None] * 4
-    draw = partitions.Draw(0, np.arange(10), np.arange(60, 160), np.arange(10, 40), np.concatenate([np.arange(40, 60), np.arange(160, 200)]), labels, labels)
+    draw = partitions.Draw(
+        0,
+        np.arange(10),
+        np.arange(60, 160),
+        np.arange(10, 40),
+        np.concatenate([np.arange(40, 60), np.arange(160, 200)]),
+        labels,
+        labels,
+    )
     made = np.concatenate([rng.normal(size=(30, 10)) + 4, rng.normal(size=(30, 10))])
-    assert diversity.called_rare(made, real, draw) == (pytest.approx(0.5, abs=0.05), pytest.approx(1, abs=0.05))
+    assert diversity.called_rare(made, real, draw) == (
+        pytest.approx(0.5, abs=0.05),
+        pytest.approx(1, abs=0.05),
+    )
     swapped = real.copy()
     swapped[draw.validation] = real[draw.validation][::-1]
-    assert diversity.called_rare(made, swapped, draw)[0] == diversity.called_rare(made, real, draw)[0]
+    assert (
+        diversity.called_rare(made, swapped, draw)[0] == diversity.called_rare(made, real, draw)[0]
+    )
 
 
 def test_a_report_of_one_image_is_refused(small, enet):

@@ -14,6 +14,7 @@ from fsl_utils import StudyError, audit, domains, images, partitions, readers
 
 # -- Shipped partitions ---------------------------------------------------------------------------------
 
+
 def check_shipped(name):
     made = domains.make_partition(name).reset_index(drop=True).astype(str)
     pd.testing.assert_frame_equal(made, partitions.shipped(name).astype(str))
@@ -39,6 +40,7 @@ def test_shipped_groups_are_in_one_partition_and_test_has_its_share(name):
 
 # -- ELPV ---------------------------------------------------------------------------------------------------
 
+
 def test_elpv_is_what_its_sheet_says(elpv):
     counts = domains.classes("elpv").set_index("class_name")["images"]
     assert counts.to_dict() == {"functional": 1508, "defective": 715, "unclear": 401}
@@ -54,13 +56,17 @@ def test_the_module_that_elpv_holds_twice_is_one_group():
     one, two = np.arange(1735, 1785) - 1, np.arange(2277, 2327) - 1
     assert (frame["group"].to_numpy()[one] == frame["group"].to_numpy()[two]).all()
     cells = np.r_[one, two]
-    vectors = audit.fingerprints(images.read_all([Path(p) for p in frame["path"].iloc[cells]], audit.SIZE, 1, progress=False))
+    vectors = audit.fingerprints(
+        images.read_all([Path(p) for p in frame["path"].iloc[cells]], audit.SIZE, 1, progress=False)
+    )
     alike = vectors[: len(one)] @ vectors[len(one) :].T
     assert np.median(np.diag(alike)) > 0.95 > np.median(alike) + 0.3
 
 
 def test_the_domains_columns_and_rows(elpv):
-    assert {"image", "path", "class_name", "label", "group", "stratum", "partition"} <= set(elpv.table.columns)
+    assert {"image", "path", "class_name", "label", "group", "stratum", "partition"} <= set(
+        elpv.table.columns
+    )
     parts = [elpv.rows(p) for p in ("base", "development", "test")]
     assert sorted(np.concatenate(parts)) == list(range(len(elpv.table)))
     assert (elpv.table["label"].to_numpy()[elpv.rows("test", 1)] == 1).all()
@@ -69,13 +75,29 @@ def test_the_domains_columns_and_rows(elpv):
 # -- Magnetic tile ------------------------------------------------------------------------------------------
 
 # The sheet's ranges of capture numbers and counts of photos of the nine tiles with cracks.
-CRACKS = {(3191, 3279): 6, (32128, 32235): 6, (85602, 88201): 15, (116527, 116623): 5, (249594, 249821): 6,
-          (265613, 265737): 6, (276355, 276355): 1, (339819, 339965): 6, (342140, 342249): 6}
+CRACKS = {
+    (3191, 3279): 6,
+    (32128, 32235): 6,
+    (85602, 88201): 15,
+    (116527, 116623): 5,
+    (249594, 249821): 6,
+    (265613, 265737): 6,
+    (276355, 276355): 1,
+    (339819, 339965): 6,
+    (342140, 342249): 6,
+}
 
 
 def test_tiles_are_what_their_sheet_says(data):
     counts = domains.classes("magnetic_tile").set_index("class_name")["images"].to_dict()
-    assert counts == {"free": 952, "blowhole": 115, "uneven": 103, "break": 85, "crack": 57, "fray": 32}
+    assert counts == {
+        "free": 952,
+        "blowhole": 115,
+        "uneven": 103,
+        "break": 85,
+        "crack": 57,
+        "fray": 32,
+    }
     frame, notes = readers.read_magnetic_tile()
     assert frame["group"].nunique() == 94 and frame["object"].nunique() == 255 and notes == []
     assert frame.groupby("object")["group"].nunique().max() == 1
@@ -89,7 +111,11 @@ def test_tiles_are_what_their_sheet_says(data):
 
 def test_tile_tasks_and_masks(data):
     any_defect, crack = domains.load("magnetic_tile"), domains.load("magnetic_tile", "crack")
-    assert (any_defect.rare_class, any_defect.table["label"].sum(), len(any_defect.table)) == ("any_defect", 392, 1344)
+    assert (any_defect.rare_class, any_defect.table["label"].sum(), len(any_defect.table)) == (
+        "any_defect",
+        392,
+        1344,
+    )
     assert (crack.table["label"].sum(), len(crack.table)) == (57, 1009)
     row = crack.table[crack.table["label"] == 1].iloc[0]
     with Image.open(row["path"]) as photo, Image.open(readers.mask_path(row["path"])) as mask:
@@ -100,17 +126,31 @@ def test_tile_tasks_and_masks(data):
 
 def test_tile_groups_chain_gaps_and_join_crack_tiles():
     numbers = np.array([1, 1001, 2002, 85602, 86900, 88201])
-    assert readers.tile_groups(numbers) == ["tile000001", "tile000001", "tile002002"] + ["tile085602"] * 3
+    assert (
+        readers.tile_groups(numbers)
+        == ["tile000001", "tile000001", "tile002002"] + ["tile085602"] * 3
+    )
 
 
 # -- ChestX-ray14 -------------------------------------------------------------------------------------------
 
+
 def test_chest_is_what_its_sheet_says(data):
     counts = domains.classes("chestxray14").set_index("class_name")
-    for finding, found in {"No Finding": (4301, 2017), "Effusion": (461, 248), "Pneumothorax": (341, 164), "Cardiomegaly": (122, 96)}.items():
+    for finding, found in {
+        "No Finding": (4301, 2017),
+        "Effusion": (461, 248),
+        "Pneumothorax": (341, 164),
+        "Cardiomegaly": (122, 96),
+    }.items():
         assert tuple(counts.loc[finding]) == found
     counts = domains.classes("chestxray14", view="all").set_index("class_name")
-    for finding, found in {"No Finding": (5999, 2204), "Effusion": (895, 319), "Nodule": (452, 253), "Hernia": (19, 14)}.items():
+    for finding, found in {
+        "No Finding": (5999, 2204),
+        "Effusion": (895, 319),
+        "Nodule": (452, 253),
+        "Hernia": (19, 14),
+    }.items():
         assert tuple(counts.loc[finding]) == found
     domain = domains.load("chestxray14")
     assert domain.rare_class == "Effusion" and "102120 of 112120 rows" in domain.notes[0]
@@ -142,18 +182,26 @@ def chest(tmp_path, monkeypatch, own_store):
     """A chest folder in the official layout: some images flat, some in archive folders; grey and RGBA, any size."""
     root = tmp_path / "data" / "chestxray14"
     monkeypatch.setenv("FSL_DATA_DIR", str(root.parent))
-    for path, mode, size in (("images/00000001_000.png", "L", 128), ("images/00000001_001.png", "RGBA", 1024),
-                             ("images_001/images/00000002_000.png", "L", 64), ("images_012/images/00000005_000.png", "L", 64),
-                             ("images_012/images/00000005_001.png", "L", 64)):
+    for path, mode, size in (
+        ("images/00000001_000.png", "L", 128),
+        ("images/00000001_001.png", "RGBA", 1024),
+        ("images_001/images/00000002_000.png", "L", 64),
+        ("images_012/images/00000005_000.png", "L", 64),
+        ("images_012/images/00000005_001.png", "L", 64),
+    ):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-        Image.new(mode, (size, size), 100 if mode == "L" else (100, 100, 100, 255)).save(root / path)
+        Image.new(mode, (size, size), 100 if mode == "L" else (100, 100, 100, 255)).save(
+            root / path
+        )
     (root / "Data_Entry_2017.csv").write_text(ROWS, encoding="utf-8-sig")
     return root
 
 
 def test_chest_reads_both_layouts_and_counts_what_does_not_match(chest):
     frame, notes = readers.read_chestxray14()
-    assert sorted(frame["image"]) == [f"0000000{n}.png" for n in ("1_000", "1_001", "2_000", "5_000")]
+    assert sorted(frame["image"]) == [
+        f"0000000{n}.png" for n in ("1_000", "1_001", "2_000", "5_000")
+    ]
     assert frame.set_index("image")["group"]["00000001_001.png"] == "patient00001"
     assert any("1 of 5 images are not in PA view" in n for n in notes)
     (chest / "images_012/images/00000005_000.png").unlink()
@@ -164,31 +212,57 @@ def test_chest_reads_both_layouts_and_counts_what_does_not_match(chest):
     assert "1 of 5 rows of the label table have no image" in notes[0]
     assert "1 images without a row in the label table are left out: stranger.png" in notes[1]
     assert "1 images lie in two folders, the first is read: 00000001_000.png" in notes[2]
-    assert frame.set_index("image")["path"]["00000001_000.png"].endswith("chestxray14/images/00000001_000.png")
+    assert frame.set_index("image")["path"]["00000001_000.png"].endswith(
+        "chestxray14/images/00000001_000.png"
+    )
 
 
 def test_grey_and_rgba_x_rays_give_the_same_pixels(chest):
-    grey, rgba = (images.to_array(images.decode(chest / f"images/00000001_00{i}.png", 1), 16) for i in (0, 1))
+    grey, rgba = (
+        images.to_array(images.decode(chest / f"images/00000001_00{i}.png", 1), 16) for i in (0, 1)
+    )
     assert (grey == rgba).all() and (grey == 100).all()
 
 
 def test_a_task_labels_one_finding_among_several():
-    frame = pd.DataFrame({"image": list("edcba"), "class_name": ["Mass", "Effusion|Mass", "No Finding", "Effusion", "No Finding"]})
+    frame = pd.DataFrame(
+        {
+            "image": list("edcba"),
+            "class_name": ["Mass", "Effusion|Mass", "No Finding", "Effusion", "No Finding"],
+        }
+    )
     table = domains.label(frame, "Effusion", "No Finding")
     assert dict(zip(table["image"], table["label"])) == {"d": 1, "c": 0, "b": 1, "a": 0}
-    assert dict(zip(*domains.label(frame, "any_defect", "No Finding")[["image", "label"]].to_numpy().T)) == {"e": 1, "d": 1, "c": 0, "b": 1, "a": 0}
+    assert dict(
+        zip(*domains.label(frame, "any_defect", "No Finding")[["image", "label"]].to_numpy().T)
+    ) == {"e": 1, "d": 1, "c": 0, "b": 1, "a": 0}
 
 
-@pytest.mark.parametrize("spoil, words", [
-    (lambda r: shutil.rmtree(r), "no such folder; set FSL_DATA_DIR .*fetch chestxray14"),
-    (lambda r: (r / "Data_Entry_2017.csv").unlink(), r"no Data_Entry_2017\*.csv .*fetch chestxray14"),
-    (lambda r: (r / "Data_Entry_2017.csv").write_text("a,b\n1,2\n"), "columns .* are missing"),
-    (lambda r: (r / "Data_Entry_2017.csv").write_text(""), "not a readable CSV"),
-    (lambda r: (r / "Data_Entry_2017.csv").write_bytes(b"\xff\xfe\x00\x81"), "not a readable CSV"),
-    (lambda r: (r / "Data_Entry_2017.csv").write_text(ROWS + ROWS.splitlines()[1] + "\n"), "1 images have several rows .*00000001_000.png"),
-    (lambda r: [shutil.rmtree(r / d) for d in ("images", "images_001", "images_012")], r"no images/\*.png"),
-    (lambda r: None, "no .* image in the .* partition"),
-])
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (lambda r: shutil.rmtree(r), "no such folder; set FSL_DATA_DIR .*fetch chestxray14"),
+        (
+            lambda r: (r / "Data_Entry_2017.csv").unlink(),
+            r"no Data_Entry_2017\*.csv .*fetch chestxray14",
+        ),
+        (lambda r: (r / "Data_Entry_2017.csv").write_text("a,b\n1,2\n"), "columns .* are missing"),
+        (lambda r: (r / "Data_Entry_2017.csv").write_text(""), "not a readable CSV"),
+        (
+            lambda r: (r / "Data_Entry_2017.csv").write_bytes(b"\xff\xfe\x00\x81"),
+            "not a readable CSV",
+        ),
+        (
+            lambda r: (r / "Data_Entry_2017.csv").write_text(ROWS + ROWS.splitlines()[1] + "\n"),
+            "1 images have several rows .*00000001_000.png",
+        ),
+        (
+            lambda r: [shutil.rmtree(r / d) for d in ("images", "images_001", "images_012")],
+            r"no images/\*.png",
+        ),
+        (lambda r: None, "no .* image in the .* partition"),
+    ],
+)
 def test_a_bad_chest_folder_is_told(chest, spoil, words):
     spoil(chest)
     with pytest.raises(StudyError, match=words) as caught:
@@ -198,12 +272,19 @@ def test_a_bad_chest_folder_is_told(chest, spoil, words):
 
 # -- All ------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("call, words", [
-    (lambda: domains.load("moon"), "unknown domain 'moon': known are elpv"),
-    (lambda: domains.load("elpv", "crack"), "unknown rare_class 'crack' of elpv: known are defective"),
-    (lambda: domains.load("elpv", protocol="patient"), "unknown protocol"),
-    (lambda: readers.read_chestxray14("lateral"), "unknown view 'lateral'"),
-])
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: domains.load("moon"), "unknown domain 'moon': known are elpv"),
+        (
+            lambda: domains.load("elpv", "crack"),
+            "unknown rare_class 'crack' of elpv: known are defective",
+        ),
+        (lambda: domains.load("elpv", protocol="patient"), "unknown protocol"),
+        (lambda: readers.read_chestxray14("lateral"), "unknown view 'lateral'"),
+    ],
+)
 def test_unknown_words_are_told_with_the_known_ones(call, words):
     with pytest.raises(StudyError, match=words):
         call()
@@ -218,7 +299,10 @@ def test_missing_or_foreign_tiles(tmp_path, monkeypatch):
     with pytest.raises(StudyError, match="no MT_<Class>/Imgs"):
         domains.load("magnetic_tile")
     (folder / "exp1_num_5.jpg").write_bytes(b"")
-    with pytest.raises(StudyError, match=r"1 images are not in the shipped partition \(first: MT_Free/Imgs/exp1_num_5.jpg\)"):
+    with pytest.raises(
+        StudyError,
+        match=r"1 images are not in the shipped partition \(first: MT_Free/Imgs/exp1_num_5.jpg\)",
+    ):
         domains.load("magnetic_tile")
     (folder / "photo.jpg").write_bytes(b"")
     with pytest.raises(StudyError, match="photo.jpg: expected a name like"):
@@ -236,7 +320,12 @@ def test_describe_counts_what_is_here_and_tells_how_to_get_the_rest(tmp_path, mo
 
 def test_describe_agrees_with_the_data(data):
     table = domains.describe().set_index("domain")
-    assert tuple(table.loc["magnetic_tile", ["images", "rare", "groups", "rare_groups"]]) == (1344, 392, 94, 54)
+    assert tuple(table.loc["magnetic_tile", ["images", "rare", "groups", "rare_groups"]]) == (
+        1344,
+        392,
+        94,
+        54,
+    )
     assert tuple(table.loc["chestxray14", ["images", "rare", "rare_groups"]]) == (4762, 461, 248)
 
 

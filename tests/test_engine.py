@@ -31,7 +31,9 @@ def notebooks(tmp_path, own_store):
 @pytest.fixture(scope="module")
 def client():
     """Two workers in this process: quick to start."""
-    with Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None) as client:
+    with Client(
+        processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None
+    ) as client:
         yield client
 
 
@@ -52,14 +54,23 @@ def tidy(root: Path) -> bool:
     return not any((root / "running").glob("*")) and not any((root / "tmp").glob("*"))
 
 
-def test_a_failure_stops_its_descendants_alone_and_a_second_run_does_the_rest(notebooks, own_store, client):
+def test_a_failure_stops_its_descendants_alone_and_a_second_run_does_the_rest(
+    notebooks, own_store, client
+):
     nodes = dummies.nodes([0, 1])
     (own_store / "fail-adapter-1").touch()
     ended = run(nodes, client)
     good = [node for node in nodes if node.values["draw"] == 0]
-    assert all(isinstance(ended[node], Path) == (node in good) for node in nodes) and len(ended) == 8
+    assert (
+        all(isinstance(ended[node], Path) == (node in good) for node in nodes) and len(ended) == 8
+    )
     [(node, error)] = [(node, error) for node in nodes if (error := progress.failure(node, ended))]
-    assert node.stage == "adapter" and node.values["draw"] == 1 and isinstance(error, StudyError) and "this draw was told to fail" in str(error)
+    assert (
+        node.stage == "adapter"
+        and node.values["draw"] == 1
+        and isinstance(error, StudyError)
+        and "this draw was told to fail" in str(error)
+    )
     kept = str(error).split("[notebook: ")[1].rstrip("]").split(", traceback: ")
     assert "StudyError" in Path(kept[1]).read_text() and nbformat.read(kept[0], 4).cells
     assert tidy(own_store) and "FSL_RECORD" not in os.environ
@@ -67,7 +78,12 @@ def test_a_failure_stops_its_descendants_alone_and_a_second_run_does_the_rest(no
     assert kept[1] in str(said)
 
     record = store.manifest(ended[good[2]])
-    assert good[2].stage == "cells" and record["made"][0].startswith("cell/") and len(record["things"]) == 2 and record["cpu_seconds"] > 0
+    assert (
+        good[2].stage == "cells"
+        and record["made"][0].startswith("cell/")
+        and len(record["things"]) == 2
+        and record["cpu_seconds"] > 0
+    )
     executed = nbformat.read(ended[good[2]] / "04_classifier_sweep.ipynb", 4)
     nbformat.validate(executed)
     shown = ast.literal_eval(executed.cells[-1].outputs[0].data["text/plain"])
@@ -77,8 +93,12 @@ def test_a_failure_stops_its_descendants_alone_and_a_second_run_does_the_rest(no
     (own_store / "fail-adapter-1").unlink()
     before = {path: path.stat().st_mtime_ns for path in own_store.glob("*/*/manifest.json")}
     again = run(nodes, client)
-    assert all(isinstance(again[node], Path) for node in nodes) and not list((own_store / "failed").iterdir())
-    assert all(path.stat().st_mtime_ns == then for path, then in before.items())  # nothing was done twice
+    assert all(isinstance(again[node], Path) for node in nodes) and not list(
+        (own_store / "failed").iterdir()
+    )
+    assert all(
+        path.stat().st_mtime_ns == then for path, then in before.items()
+    )  # nothing was done twice
 
 
 def test_what_the_file_lists_first_is_done_first(notebooks, monkeypatch):
@@ -92,7 +112,12 @@ def test_what_the_file_lists_first_is_done_first(notebooks, monkeypatch):
         return "done"
 
     monkeypatch.setattr(engine, "execute", noted)
-    with dask.config.set(engine.SETTINGS), Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+    with (
+        dask.config.set(engine.SETTINGS),
+        Client(
+            processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None
+        ) as client,
+    ):
         run(nodes, client)
     stage = {notebook: stage for stage, notebook in grid.STAGES.items()}
     begun = [stage[line] for line in log.read_text().split()]
@@ -153,7 +178,9 @@ def test_two_runs_of_one_node_leave_one_whole_result(notebooks, own_store):
     for thread in threads:
         thread.join(120)
     assert len(results) == 2 and len(set(results)) == 1 and store.damage(Path(results[0])) is None
-    assert len(list(own_store.glob("run/*"))) == len(list(own_store.glob("adapter/*"))) == 1 and tidy(own_store)
+    assert len(list(own_store.glob("run/*"))) == len(
+        list(own_store.glob("adapter/*"))
+    ) == 1 and tidy(own_store)
 
 
 def test_results_that_were_harmed_are_made_again(notebooks, own_store, client):
@@ -161,20 +188,33 @@ def test_results_that_were_harmed_are_made_again(notebooks, own_store, client):
     ended = run(nodes, client)
     whole = dummies.table(own_store)
     cell = next(own_store.glob("cell/*"))
-    for harm in (lambda: (cell / "0.txt").write_text("x" * 64), lambda: (cell / "1.txt").write_text(""), (cell / "manifest.json").unlink,
-                 (ended[nodes[2]] / "04_classifier_sweep.ipynb").unlink, next(own_store.glob("adapter/*/2.txt")).unlink):
+    for harm in (
+        lambda: (cell / "0.txt").write_text("x" * 64),
+        lambda: (cell / "1.txt").write_text(""),
+        (cell / "manifest.json").unlink,
+        (ended[nodes[2]] / "04_classifier_sweep.ipynb").unlink,
+        next(own_store.glob("adapter/*/2.txt")).unlink,
+    ):
         harm()
         with pytest.warns(UserWarning, match="damaged"):
-            assert len(grid.finished(nodes)) in (1, 2)  # what made it, and for the adapter also the pool that used it
+            assert len(grid.finished(nodes)) in (
+                1,
+                2,
+            )  # what made it, and for the adapter also the pool that used it
             ended = run(nodes, client)
         assert len(grid.finished(nodes)) == 3 and dummies.table(own_store) == whole
 
 
-def test_a_worker_that_dies_is_replaced_and_a_node_that_kills_workers_given_up(notebooks, own_store):
+def test_a_worker_that_dies_is_replaced_and_a_node_that_kills_workers_given_up(
+    notebooks, own_store
+):
     nodes = dummies.nodes([0, 1])
     (own_store / "kill-adapter-1").touch()
     (own_store / "hang-adapter-0").touch()
-    with dask.config.set({"distributed.scheduler.allowed-failures": 1}), engine.cluster(2) as client:
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        engine.cluster(2) as client,
+    ):
         states = engine.run(nodes, client, threads=1)
         while not any("02_lora" in name for name in progress.alive()):
             next(states)
@@ -188,7 +228,13 @@ def test_a_worker_that_dies_is_replaced_and_a_node_that_kills_workers_given_up(n
 
 def start(notebooks: Path, draws: int, how: str) -> subprocess.Popen:
     command = [sys.executable, str(ROOT / "tests" / "dummies.py"), str(notebooks), str(draws), how]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
 
 
 def killed_at_random(tmp_path, monkeypatch, kills: int, draws: int, how: str) -> None:
@@ -226,21 +272,45 @@ def test_a_driver_killed_twenty_times_goes_on(tmp_path, monkeypatch):
 def test_a_killed_grid_of_the_real_notebooks_ends_in_the_same_tables(tmp_path, monkeypatch):
     """With everything that runs (driver, workers, kernels) killed at random moments."""
     file = tmp_path / "tiny.yaml"
-    file.write_text("{name: tiny, defaults: {n_real: 6, adapter_steps: 250, filter_steps: 10, ratios: [2]}, "
-                    "sweep: [{draw: [0, 1], arms: [real, lora, lora_filtered]}]}")
+    file.write_text(
+        "{name: tiny, defaults: {n_real: 6, adapter_steps: 250, filter_steps: 10, ratios: [2]}, "
+        "sweep: [{draw: [0, 1], arms: [real, lora, lora_filtered]}]}"
+    )
     found = {}
     for disturbed in (False, True):
         monkeypatch.setenv("FSL_STORE", str(tmp_path / f"store-{disturbed}"))
         out = tmp_path / f"out-{disturbed}"
-        command = [sys.executable, "-m", "fsl_utils", "grid", str(file), "--out", str(out), "--workers", "2", "--threads", "1"]
+        command = [
+            sys.executable,
+            "-m",
+            "fsl_utils",
+            "grid",
+            str(file),
+            "--out",
+            str(out),
+            "--workers",
+            "2",
+            "--threads",
+            "1",
+        ]
         for _ in range(5 if disturbed else 0):
-            driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+            driver = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
             time.sleep(20 + random.random() * 60)
             os.killpg(driver.pid, signal.SIGKILL)
             driver.wait()
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         cells = pd.read_csv(out / "tables" / "cells.csv").drop(columns="train_seconds")
-        found[disturbed] = cells.to_csv(), (out / "tables" / "scores.parquet").read_bytes(), (out / "tables" / "pools.csv").read_bytes()
+        found[disturbed] = (
+            cells.to_csv(),
+            (out / "tables" / "scores.parquet").read_bytes(),
+            (out / "tables" / "pools.csv").read_bytes(),
+        )
     assert found[False] == found[True] and len(cells) == 6
 
 
@@ -251,30 +321,50 @@ def test_two_drivers_on_one_grid(tmp_path, monkeypatch):
     drivers = [start(notebooks, 2, "threads") for _ in range(2)]
     said = [driver.communicate(timeout=600)[1] for driver in drivers]
     assert [driver.returncode for driver in drivers] == [0, 0], said
-    assert len(json.loads(dummies.table(store.root()))) == 2 * 3 and len(list(store.root().glob("run/*"))) == 8 and tidy(store.root())
+    assert (
+        len(json.loads(dummies.table(store.root()))) == 2 * 3
+        and len(list(store.root().glob("run/*"))) == 8
+        and tidy(store.root())
+    )
 
 
-@pytest.mark.parametrize("cores, gigabytes, draws, expected", [
-    (2, 24, 1, (1, 2)), (2, 24, 10, (2, 1)), (16, 64, 4, (4, 4)), (16, 8, 40, (4, 4)), (1, 1, 3, (1, 1)),
-])
+@pytest.mark.parametrize(
+    "cores, gigabytes, draws, expected",
+    [
+        (2, 24, 1, (1, 2)),
+        (2, 24, 10, (2, 1)),
+        (16, 64, 4, (4, 4)),
+        (16, 8, 40, (4, 4)),
+        (1, 1, 3, (1, 1)),
+    ],
+)
 def test_cores_and_memory_are_shared_out(notebooks, monkeypatch, cores, gigabytes, draws, expected):
     monkeypatch.setattr(engine, "CPU_COUNT", cores)
     monkeypatch.setattr(engine, "MEMORY_LIMIT", gigabytes * 2**30)
     nodes = dummies.nodes(range(draws))
     assert engine.share(nodes) == expected
-    on_gpu = grid.Node("pool", tuple((name, '"cuda"' if name == "device" else text) for name, text in nodes[1].parameters))
+    on_gpu = grid.Node(
+        "pool",
+        tuple((name, '"cuda"' if name == "device" else text) for name, text in nodes[1].parameters),
+    )
     assert engine.share([*nodes, on_gpu]) == (1, cores)
 
 
 def test_a_running_cluster_is_taken(client):
     with engine.cluster(0, client.scheduler.address) as other:
-        assert other.scheduler.address == client.scheduler.address and other.submit(lambda: 7).result() == 7
+        assert (
+            other.scheduler.address == client.scheduler.address
+            and other.submit(lambda: 7).result() == 7
+        )
     assert client.submit(lambda: 8).result() == 8  # it is left running
 
 
 def test_a_lost_scheduler_is_said(notebooks, client, monkeypatch):
     monkeypatch.setattr(engine, "execute", lambda *_: time.sleep(1))
-    with Client(client.scheduler.address) as other, pytest.raises(StudyError, match="scheduler is lost.*same command"):
+    with (
+        Client(client.scheduler.address) as other,
+        pytest.raises(StudyError, match="scheduler is lost.*same command"),
+    ):
         states = engine.run(dummies.nodes([0]), other, threads=1)
         next(states)
         other.close()  # as a client does whose scheduler went away
@@ -283,5 +373,8 @@ def test_a_lost_scheduler_is_said(notebooks, client, monkeypatch):
 
 
 def test_no_scheduler_is_said():
-    with pytest.raises(StudyError, match="no Dask scheduler answers at tcp://127.0.0.1:1"), engine.cluster(1, "tcp://127.0.0.1:1"):
+    with (
+        pytest.raises(StudyError, match="no Dask scheduler answers at tcp://127.0.0.1:1"),
+        engine.cluster(1, "tcp://127.0.0.1:1"),
+    ):
         pass

@@ -22,9 +22,19 @@ def test_an_export_is_an_image_folder_with_every_image_and_flag(made, tmp_path):
     read = ImageFolder(folder)
     assert read.classes == ["defective"] and len(read) == 3
     record = json.loads((folder / "manifest.json").read_text())
-    assert record["pool"] == store.key("pool", pool) and record["complete"] and record["licence"] == sheets.SHEETS["elpv"].licence
-    assert [(r["number"], r["copied"], r["reason"]) for r in record["images"]] == [(0, False, ""), (1, True, "copied"), (2, False, "common")]
-    assert [r["source"] for r in record["images"]] == domain.table["image"].iloc[generate.sources(pool, range(3), draw)].tolist()
+    assert (
+        record["pool"] == store.key("pool", pool)
+        and record["complete"]
+        and record["licence"] == sheets.SHEETS["elpv"].licence
+    )
+    assert [(r["number"], r["copied"], r["reason"]) for r in record["images"]] == [
+        (0, False, ""),
+        (1, True, "copied"),
+        (2, False, "common"),
+    ]
+    assert [r["source"] for r in record["images"]] == domain.table["image"].iloc[
+        generate.sources(pool, range(3), draw)
+    ].tolist()
     for row, image in zip(record["images"], images):
         with Image.open(folder / row["file"]) as picture:
             assert np.array_equal(np.asarray(picture), image[0])

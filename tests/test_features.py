@@ -18,7 +18,9 @@ def test_features_are_those_of_the_package_and_do_not_depend_on_the_batch(monkey
     # The package's own forward pass: features, then its linear layer, gives its logits.
     net = features.network()
     pixels = torch.from_numpy(np.array(images)).float().sub(127).div(128).expand(-1, 3, -1, -1)
-    pixels = torch.nn.functional.interpolate(pixels, size=(160, 160), mode="bilinear", antialias=True)
+    pixels = torch.nn.functional.interpolate(
+        pixels, size=(160, 160), mode="bilinear", antialias=True
+    )
     with torch.no_grad():
         logits = net(pixels)
         ours = net._fc(torch.from_numpy(together))
@@ -37,13 +39,19 @@ def test_features_of_a_domain_stay_within_the_partitions_asked_for(own_store, mo
 
     def mean_grey(images, device):
         seen.append(len(images))
-        yield images.reshape(len(images), -1).mean(axis=1, keepdims=True).repeat(features.DIMENSION, axis=1)
+        yield (
+            images.reshape(len(images), -1)
+            .mean(axis=1, keepdims=True)
+            .repeat(features.DIMENSION, axis=1)
+        )
 
     monkeypatch.setattr(features, "batches", mean_grey)
     found = features.of_domain(elpv, 64, ("base",))
     base = elpv.rows("base")
     assert seen == [len(base)] and np.isnan(np.delete(found, base, axis=0)).all()
-    np.testing.assert_allclose(found[base, 0], elpv.images(64)[base].mean(axis=(1, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(
+        found[base, 0], elpv.images(64)[base].mean(axis=(1, 2, 3)), rtol=1e-5
+    )
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -87,9 +87,12 @@ def png(value: int, mode: str = "L") -> bytes:
 
 # -- download -----------------------------------------------------------------------------------------
 
+
 def test_a_download_is_the_file_and_is_not_repeated(server, tmp_path):
     server.files["/a"] = CONTENT
-    path = fetch.download(f"{server.url}/a", tmp_path / "a", len(CONTENT), hashlib.md5(CONTENT).hexdigest())
+    path = fetch.download(
+        f"{server.url}/a", tmp_path / "a", len(CONTENT), hashlib.md5(CONTENT).hexdigest()
+    )
     assert path.read_bytes() == CONTENT
     fetch.download(f"{server.url}/a", tmp_path / "a")
     assert len(server.asked) == 1 and not list(tmp_path.glob("*.part"))
@@ -151,13 +154,17 @@ def tiles(server, monkeypatch, tmp_path):
     listing.write_text("".join(f"{hashlib.sha256(c).hexdigest()}  {n}\n" for n, c in TILES.items()))
     monkeypatch.setattr(fetch, "TILES_LIST", listing)
     monkeypatch.setattr(fetch, "TILES_URL", f"{server.url}/tiles")
-    server.files["/tiles"] = tar_of({f"top-cc4/{n}": c for n, c in TILES.items()} | {"top-cc4/README.md": b"x"})
+    server.files["/tiles"] = tar_of(
+        {f"top-cc4/{n}": c for n, c in TILES.items()} | {"top-cc4/README.md": b"x"}
+    )
     return server
 
 
 def test_tiles_arrive_whole_and_only_what_is_wrong_is_mended(tiles, capsys):
     folder = fetch.fetch("magnetic_tile")
-    assert {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()} == TILES
+    assert {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    } == TILES
     assert "4 of 4 files to get" in capsys.readouterr().out
     fetch.fetch("magnetic_tile")
     assert len(tiles.asked) == 1
@@ -190,10 +197,19 @@ def test_an_archive_that_leads_out_of_its_folder_is_refused(tiles, name, tmp_pat
 
 
 def test_names_that_are_not_the_publishers_are_never_unpacked(tiles, tmp_path):
-    others = [str(tmp_path / "evil.jpg"), "top/MT_Free/Imgs/evil.jpg", "MT_Free/Imgs/exp1_num_9.jpg", "top/evil.sh"]
-    tiles.files["/tiles"] = tar_of({n: b"evil" for n in others} | {f"top/{n}": c for n, c in TILES.items()})
+    others = [
+        str(tmp_path / "evil.jpg"),
+        "top/MT_Free/Imgs/evil.jpg",
+        "MT_Free/Imgs/exp1_num_9.jpg",
+        "top/evil.sh",
+    ]
+    tiles.files["/tiles"] = tar_of(
+        {n: b"evil" for n in others} | {f"top/{n}": c for n, c in TILES.items()}
+    )
     folder = fetch.fetch("magnetic_tile")
-    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == set(TILES)
+    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == set(
+        TILES
+    )
     assert not list(tmp_path.rglob("evil*"))
 
 
@@ -207,7 +223,9 @@ def test_links_in_an_archive_are_refused(tiles):
     assert not list((sheets.data_root() / "magnetic_tile").iterdir())
 
 
-@pytest.mark.parametrize("spoil", [lambda c: c[: len(c) // 2], lambda c: b"<html>busy</html>", lambda c: b""])
+@pytest.mark.parametrize(
+    "spoil", [lambda c: c[: len(c) // 2], lambda c: b"<html>busy</html>", lambda c: b""]
+)
 def test_a_damaged_archive_is_refused_and_removed(tiles, spoil):
     tiles.files["/tiles"] = spoil(tiles.files["/tiles"])
     with pytest.raises(StudyError, match="not the publisher's archive|not in the archive"):
@@ -217,17 +235,24 @@ def test_a_damaged_archive_is_refused_and_removed(tiles, spoil):
 
 # -- chestxray14 --------------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def chest(server, monkeypatch):
     names = domains.partitions.shipped("chestxray14")["file"]
     header = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position\n"
-    rows = "".join(f"{n},{'Effusion' if i % 3 == 0 else 'No Finding'},0,{int(n[:8])},50,F,PA\n" for i, n in enumerate(names))
+    rows = "".join(
+        f"{n},{'Effusion' if i % 3 == 0 else 'No Finding'},0,{int(n[:8])},50,F,PA\n"
+        for i, n in enumerate(names)
+    )
     server.files["/labels"] = (header + rows).encode()
     monkeypatch.setattr(fetch, "CHEST_LABELS_URL", f"{server.url}/labels")
     monkeypatch.setattr(fetch, "CHEST_URL", server.url + "/{}.gz")
     archives = {}
     for n in (1, 2):
-        images = {f"images/{name}": png(i, "RGBA" if i % 2 else "L") for i, name in enumerate(names[(n - 1) * 200 : n * 200])}
+        images = {
+            f"images/{name}": png(i, "RGBA" if i % 2 else "L")
+            for i, name in enumerate(names[(n - 1) * 200 : n * 200])
+        }
         server.files[f"/archive{n}.gz"] = content = tar_of(images | {"images/": b""})
         archives[n] = (f"archive{n}", len(content), hashlib.md5(content).hexdigest())
     monkeypatch.setattr(fetch, "CHEST_ARCHIVES", archives)
@@ -241,7 +266,11 @@ def test_chest_archives_arrive_and_the_domain_reads_them(chest, capsys, monkeypa
     assert "1 of 1 archives to get" in capsys.readouterr().out
     assert len(list((folder / "images_002/images").iterdir())) == 200
     fetch.fetch("chestxray14", (1, 2))
-    assert sorted(p.name for p in folder.iterdir()) == ["Data_Entry_2017_v2020.csv", "images_001", "images_002"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "Data_Entry_2017_v2020.csv",
+        "images_001",
+        "images_002",
+    ]
     domain = domains.load("chestxray14")
     assert len(domain.table) == 400 and domain.images(8).shape == (400, 1, 8, 8)
 
@@ -249,7 +278,9 @@ def test_chest_archives_arrive_and_the_domain_reads_them(chest, capsys, monkeypa
 def test_an_image_of_an_archive_that_does_not_decode_stops_it(chest, monkeypatch):
     content = tar_of({"images/00000001_000.png": png(1)[:40], "images/00000001_001.png": png(1)})
     chest.files["/archive1.gz"] = content
-    monkeypatch.setitem(fetch.CHEST_ARCHIVES, 1, ("archive1", len(content), hashlib.md5(content).hexdigest()))
+    monkeypatch.setitem(
+        fetch.CHEST_ARCHIVES, 1, ("archive1", len(content), hashlib.md5(content).hexdigest())
+    )
     with pytest.raises(StudyError, match="1 of 2 images cannot be read: .*00000001_000.png"):
         fetch.fetch("chestxray14", (1,))
     assert not list((sheets.data_root() / "chestxray14").glob("*images_001/"))
@@ -263,8 +294,13 @@ def test_a_web_page_in_place_of_the_label_table_is_refused(chest):
 
 
 def test_wrong_names_and_a_full_disk_are_told_before_anything_is_fetched(chest, monkeypatch):
-    for name, archives, words in (("chestxray14", (0, 13), r"unknown archives \[0, 13\]"), ("magnetic_tile", (1,), "one archive"),
-                                  ("elpv", (), "pip install elpv-dataset"), ("folder", (), "nothing to fetch"), ("moon", (), "unknown domain 'moon'")):
+    for name, archives, words in (
+        ("chestxray14", (0, 13), r"unknown archives \[0, 13\]"),
+        ("magnetic_tile", (1,), "one archive"),
+        ("elpv", (), "pip install elpv-dataset"),
+        ("folder", (), "nothing to fetch"),
+        ("moon", (), "unknown domain 'moon'"),
+    ):
         with pytest.raises(StudyError, match=words):
             fetch.fetch(name, archives)
     monkeypatch.setattr(fetch.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})())

@@ -18,7 +18,10 @@ def test_neighbour_distance_is_scikit_learns():
     x, real = rng.normal(size=(9, 6)), rng.normal(size=(20, 6))
     expected = NearestNeighbors(n_neighbors=5).fit(real).kneighbors(x)[0][:, 4]
     np.testing.assert_allclose(filters.neighbour_distance(x, real, 5), expected)
-    np.testing.assert_allclose(filters.neighbour_distance(x, real[:3], 5), NearestNeighbors(n_neighbors=3).fit(real[:3]).kneighbors(x)[0][:, 2])
+    np.testing.assert_allclose(
+        filters.neighbour_distance(x, real[:3], 5),
+        NearestNeighbors(n_neighbors=3).fit(real[:3]).kneighbors(x)[0][:, 2],
+    )
 
 
 def test_an_image_falls_to_the_first_rule_that_it_breaks(monkeypatch):
@@ -27,9 +30,29 @@ def test_an_image_falls_to_the_first_rule_that_it_breaks(monkeypatch):
     copied = np.array([False, False, False, False, False, True, True])
     monkeypatch.setattr(filters, "_look", lambda *_: (inner, scores))
     used = filters.Filter(None, np.zeros((6, 1)), score=0.5, distance=3.0)
-    table = filters.judge(np.zeros((7, 1, 8, 8), np.uint8), used, pd.DataFrame({"copied": copied, "distance": np.arange(7) / 10}))
-    assert table["reason"].tolist() == ["", "", "common", "off_manifold", "common", "copied", "copied"]
-    assert table["score"].tolist() == scores.tolist() and table["distance"].tolist() == [0, 0, 0, 9, 9, 9, 0]
+    table = filters.judge(
+        np.zeros((7, 1, 8, 8), np.uint8),
+        used,
+        pd.DataFrame({"copied": copied, "distance": np.arange(7) / 10}),
+    )
+    assert table["reason"].tolist() == [
+        "",
+        "",
+        "common",
+        "off_manifold",
+        "common",
+        "copied",
+        "copied",
+    ]
+    assert table["score"].tolist() == scores.tolist() and table["distance"].tolist() == [
+        0,
+        0,
+        0,
+        9,
+        9,
+        9,
+        0,
+    ]
     assert filters.counts(table) == {"kept": 2, "copied": 2, "common": 2, "off_manifold": 1}
 
 
@@ -46,7 +69,11 @@ def judged(reasons, monkeypatch):
     return looked
 
 
-@given(st.lists(st.sampled_from(["", "", "copied", "common"]), min_size=40, max_size=40), st.integers(1, 10), st.integers(1, 10))
+@given(
+    st.lists(st.sampled_from(["", "", "copied", "common"]), min_size=40, max_size=40),
+    st.integers(1, 10),
+    st.integers(1, 10),
+)
 def test_what_a_small_set_keeps_is_the_beginning_of_a_larger_one(reasons, a, b):
     with pytest.MonkeyPatch.context() as patch:
         judged(reasons, patch)
@@ -68,30 +95,50 @@ def test_no_further_image_is_made_than_needed(monkeypatch):
 @pytest.fixture(scope="module")
 def small(elpv, draw):
     """A few dozen images of elpv as a domain of their own, and the draw on them."""
-    parts = {"shots": draw.shots[:6], "more": draw.more[:2], "common": draw.common[:20], "validation": draw.validation[:30]}
-    rows = np.unique(np.concatenate([*parts.values(), elpv.rows("base", 0)[:5], elpv.rows("test")[:4]]))
+    parts = {
+        "shots": draw.shots[:6],
+        "more": draw.more[:2],
+        "common": draw.common[:20],
+        "validation": draw.validation[:30],
+    }
+    rows = np.unique(
+        np.concatenate([*parts.values(), elpv.rows("base", 0)[:5], elpv.rows("test")[:4]])
+    )
     moved = {name: np.searchsorted(rows, value) for name, value in parts.items()}
     table = elpv.table.iloc[rows].reset_index(drop=True)
-    return domains.Domain(elpv.name, elpv.rare_class, elpv.common_class, elpv.protocol, table), dataclasses.replace(
-        draw, labels=draw.labels[rows], groups=draw.groups[rows], **moved)
+    return domains.Domain(
+        elpv.name, elpv.rare_class, elpv.common_class, elpv.protocol, table
+    ), dataclasses.replace(draw, labels=draw.labels[rows], groups=draw.groups[rows], **moved)
 
 
-def test_thresholds_come_from_training_images_and_the_choosing_part_alone(small, own_store, monkeypatch):
+def test_thresholds_come_from_training_images_and_the_choosing_part_alone(
+    small, own_store, monkeypatch
+):
     domain, draw = small
     wanted = filters.request(domain, draw, 64, seed=0, steps=2)
     seeds, plain = [], classifiers.train_resnet
-    monkeypatch.setattr(classifiers, "train_resnet", lambda *args, **named: seeds.append(named["seed"]) or plain(*args, **named))
+    monkeypatch.setattr(
+        classifiers,
+        "train_resnet",
+        lambda *args, **named: seeds.append(named["seed"]) or plain(*args, **named),
+    )
     used = filters.train(domain, draw, wanted)
     assert seeds[0] not in range(100_000)  # the seeds of cells are 1000 seed + draw
     again = filters.train(domain, draw, wanted)  # from the store
-    assert len(seeds) == 1 and (again.score, again.distance) == (used.score, used.distance) and np.array_equal(again.real, used.real)
+    assert (
+        len(seeds) == 1
+        and (again.score, again.distance) == (used.score, used.distance)
+        and np.array_equal(again.real, used.real)
+    )
 
     assert draw.labels[draw.choosing].sum() <= len(draw.shots) // 2
     chosen = domain.images(64)[draw.choosing]
     scores = classifiers.score_resnet(used.model, chosen)
     assert used.score == pytest.approx(np.median(scores[draw.labels[draw.choosing] == 0]), rel=1e-4)
     features = classifiers.score_resnet(used.model, chosen, penultimate=True)
-    assert used.distance == pytest.approx(np.quantile(filters.neighbour_distance(features, used.real, 5), 0.99), rel=1e-5)
+    assert used.distance == pytest.approx(
+        np.quantile(filters.neighbour_distance(features, used.real, 5), 0.99), rel=1e-5
+    )
     assert len(used.real) == len(draw.shots) + len(draw.common)
 
     folder = store.place("filter", wanted)
@@ -104,22 +151,38 @@ def test_thresholds_come_from_training_images_and_the_choosing_part_alone(small,
 
 def test_verdicts_are_kept_by_chunk_and_made_again_where_damaged(small, own_store, monkeypatch):
     domain, draw = small
-    images = np.concatenate([domain.images(64)[draw.shots], domain.images(64)[draw.more], np.full((4, 1, 64, 64), 7, np.uint8)])
+    images = np.concatenate(
+        [
+            domain.images(64)[draw.shots],
+            domain.images(64)[draw.more],
+            np.full((4, 1, 64, 64), 7, np.uint8),
+        ]
+    )
     monkeypatch.setattr(generate, "CHUNK", 4)
-    monkeypatch.setattr(generate, "chunks", lambda pool, n, *_: (images[i : min(i + 4, n)] for i in range(0, n, 4)))
+    monkeypatch.setattr(
+        generate, "chunks", lambda pool, n, *_: (images[i : min(i + 4, n)] for i in range(0, n, 4))
+    )
     pool, wanted = {"mode": "noise", "seed": 0}, filters.request(domain, draw, 64, seed=0, steps=1)
     first = pd.concat(filters.verdicts(pool, 6, domain, draw, wanted))
-    assert first["number"].tolist() == list(range(6)) and (first["reason"] == "copied").all()  # the shots themselves
+    assert (
+        first["number"].tolist() == list(range(6)) and (first["reason"] == "copied").all()
+    )  # the shots themselves
 
     calls, plain = [], filters.judge
-    monkeypatch.setattr(filters, "judge", lambda part, *rest: calls.append(len(part)) or plain(part, *rest))
+    monkeypatch.setattr(
+        filters, "judge", lambda part, *rest: calls.append(len(part)) or plain(part, *rest)
+    )
     table = pd.concat(filters.verdicts(pool, 12, domain, draw, wanted), ignore_index=True)
-    assert calls == [4] and table[:6].equals(first.reset_index(drop=True))  # the second chunk was judged whole
+    assert calls == [4] and table[:6].equals(
+        first.reset_index(drop=True)
+    )  # the second chunk was judged whole
     asked = {"pool": store.key("pool", pool), "chunk": 1, "filter": store.key("filter", wanted)}
     path = store.place("verdicts", asked) / "verdicts.parquet"
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.warns(UserWarning, match="damaged"):
-        assert pd.concat(filters.verdicts(pool, 12, domain, draw, wanted), ignore_index=True).equals(table)
+        assert pd.concat(
+            filters.verdicts(pool, 12, domain, draw, wanted), ignore_index=True
+        ).equals(table)
 
 
 def test_an_inpainted_image_is_no_copy_of_its_own_source(small):
@@ -131,4 +194,9 @@ def test_an_inpainted_image_is_no_copy_of_its_own_source(small):
     allowed = copies.judge(images, rule, generate.resembled(pool, range(8), rule.rows, draw))
     assert allowed.rate < 0.5
     shots = domain.images(64)[draw.shots]
-    assert copies.judge(shots, rule, generate.resembled(pool, range(len(shots)), rule.rows, draw)).nearest["copied"].mean() > 0.5
+    assert (
+        copies.judge(shots, rule, generate.resembled(pool, range(len(shots)), rule.rows, draw))
+        .nearest["copied"]
+        .mean()
+        > 0.5
+    )

@@ -26,7 +26,10 @@ def root(tmp_path, own_store, monkeypatch):
     root = tmp_path / "Meine Prüfung 検査"
     for part in range(60):
         for shot in range(2):
-            picture(root / ("Riß" if part % 3 == 0 else "gut") / f"part{part:02d}_{shot}.png", part * 2 + shot)
+            picture(
+                root / ("Riß" if part % 3 == 0 else "gut") / f"part{part:02d}_{shot}.png",
+                part * 2 + shot,
+            )
     return root
 
 
@@ -37,13 +40,19 @@ def load(root, rare="Riß", **more):
 def test_a_folder_becomes_a_domain(root, monkeypatch):
     domain = load(root)
     assert (domain.common_class, len(domain.table), domain.table["label"].sum()) == ("gut", 120, 40)
-    assert domain.table["group"].nunique() == 60 and domain.table.groupby("group")["partition"].nunique().max() == 1
+    assert (
+        domain.table["group"].nunique() == 60
+        and domain.table.groupby("group")["partition"].nunique().max() == 1
+    )
     assert domain.images(64).shape == (120, 1, 64, 64)
     draw = partitions.draw(domain.table, 0, 8)
     assert len(draw.shots) == 8
     monkeypatch.setenv("FSL_FOLDER", str(root))
     assert domains.load("folder", "Riß", group_pattern=r"part(\d+)_").data_hash == domain.data_hash
-    assert len(domain.rows("base")) > 0 and (domain.table["label"].to_numpy()[domain.rows("base")] == 0).all()
+    assert (
+        len(domain.rows("base")) > 0
+        and (domain.table["label"].to_numpy()[domain.rows("base")] == 0).all()
+    )
 
 
 def test_colour_sixteen_bits_and_every_suffix(root):
@@ -62,9 +71,13 @@ def test_groups_come_from_the_file_before_the_pattern(root):
     names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*.png"))
     # Letters decomposed, as macOS writes them: the same names all the same.
     rows = [f'"{unicodedata.normalize("NFD", n)}",lot {i % 30}' for i, n in enumerate(names)]
-    (root / "groups.csv").write_text("\n".join(["file,group", *rows, "gut/gone.png,lot 1"]), encoding="utf-8-sig")
+    (root / "groups.csv").write_text(
+        "\n".join(["file,group", *rows, "gut/gone.png,lot 1"]), encoding="utf-8-sig"
+    )
     domain = load(root)
-    assert domain.table["group"].nunique() == 30 and domain.table["group"].str.startswith("lot").all()
+    assert (
+        domain.table["group"].nunique() == 30 and domain.table["group"].str.startswith("lot").all()
+    )
     assert any("1 rows of groups.csv have no image: gut/gone.png" in n for n in domain.notes)
 
 
@@ -103,14 +116,18 @@ def test_a_rare_image_in_a_base_group_is_told(root):
 def test_three_classes_need_the_common_one_named(root):
     for part in range(100, 130):
         picture(root / "scratch" / f"part{part}_0.png", part)
-    with pytest.raises(StudyError, match="common_class is '': it must name one of the folders gut, scratch"):
+    with pytest.raises(
+        StudyError, match="common_class is '': it must name one of the folders gut, scratch"
+    ):
         load(root)
     assert load(root, common_class="gut").table["class_name"].nunique() == 2
     assert load(root, "any_defect", common_class="gut").table["label"].sum() == 70
 
 
 def test_classes_counts_the_folder(root):
-    counts = domains.classes("folder", folder=str(root), group_pattern=r"part(\d+)_").set_index("class_name")
+    counts = domains.classes("folder", folder=str(root), group_pattern=r"part(\d+)_").set_index(
+        "class_name"
+    )
     assert tuple(counts.loc["gut"]) == (80, 40) and tuple(counts.loc["Riß"]) == (40, 20)
 
 
@@ -120,7 +137,10 @@ def test_other_files_are_counted_and_left_out(root):
     picture(root / "gut" / "deeper" / "a.png")
     domain = load(root)
     assert len(domain.table) == 120
-    assert any("2 entries are no images and are left out: gut/deeper, gut/notes.txt" in n for n in domain.notes)
+    assert any(
+        "2 entries are no images and are left out: gut/deeper, gut/notes.txt" in n
+        for n in domain.notes
+    )
 
 
 def outside(root):
@@ -156,23 +176,38 @@ def few(root):
             path.unlink()
 
 
-@pytest.mark.parametrize("spoil, options, words", [
-    (lambda r: None, {"folder": "/no/such"}, "/no/such: no such folder"),
-    (lambda r: None, {"folder": ""}, "needs the parameter folder"),
-    (lambda r: None, {"rare": ""}, "needs rare_class: one of Riß, gut"),
-    (lambda r: None, {"rare": "crack"}, "common_class is ''"),
-    (lambda r: None, {"rare": "crack", "common_class": "gut"}, "unknown rare_class 'crack' of folder: known are Riß, any_defect"),
-    (lambda r: None, {"common_class": "Riß"}, "unknown rare_class 'Riß'"),
-    (lambda r: None, {"group_pattern": "part("}, "no regular expression"),
-    (lambda r: None, {"group_pattern": r"piece(\d+)"}, "finds no group in 120 of 120 images: Riß/part00_0.png"),
-    (outside, {}, "part99_0.png: a link that leads out of"),
-    (outside_class, {}, "part99_0.png: a link that leads out of"),
-    (half_groups, {}, "groups.csv gives no group to 119 of 120 images: Riß/part00_0.png"),
-    (twice, {}, r"1 files stand there more than once \(first: gut/part01_0.png\)"),
-    (no_columns, {}, r"columns \['file', 'group'\] are missing"),
-    (emptied, {}, "80 images in 1 class folders"),
-    (few, {}, "no rare image in the .* partition: Riß has 1 groups with 2 images, gut 80 images; more groups are needed"),
-])
+@pytest.mark.parametrize(
+    "spoil, options, words",
+    [
+        (lambda r: None, {"folder": "/no/such"}, "/no/such: no such folder"),
+        (lambda r: None, {"folder": ""}, "needs the parameter folder"),
+        (lambda r: None, {"rare": ""}, "needs rare_class: one of Riß, gut"),
+        (lambda r: None, {"rare": "crack"}, "common_class is ''"),
+        (
+            lambda r: None,
+            {"rare": "crack", "common_class": "gut"},
+            "unknown rare_class 'crack' of folder: known are Riß, any_defect",
+        ),
+        (lambda r: None, {"common_class": "Riß"}, "unknown rare_class 'Riß'"),
+        (lambda r: None, {"group_pattern": "part("}, "no regular expression"),
+        (
+            lambda r: None,
+            {"group_pattern": r"piece(\d+)"},
+            "finds no group in 120 of 120 images: Riß/part00_0.png",
+        ),
+        (outside, {}, "part99_0.png: a link that leads out of"),
+        (outside_class, {}, "part99_0.png: a link that leads out of"),
+        (half_groups, {}, "groups.csv gives no group to 119 of 120 images: Riß/part00_0.png"),
+        (twice, {}, r"1 files stand there more than once \(first: gut/part01_0.png\)"),
+        (no_columns, {}, r"columns \['file', 'group'\] are missing"),
+        (emptied, {}, "80 images in 1 class folders"),
+        (
+            few,
+            {},
+            "no rare image in the .* partition: Riß has 1 groups with 2 images, gut 80 images; more groups are needed",
+        ),
+    ],
+)
 def test_bad_folders_are_told(root, spoil, options, words):
     spoil(root)
     options = {"folder": str(root), "rare": "Riß", "group_pattern": r"part(\d+)_"} | options
@@ -184,7 +219,9 @@ def test_bad_folders_are_told(root, spoil, options, words):
 def test_unreadable_images_are_named_when_they_are_read(root):
     (root / "gut" / "part01_0.png").write_bytes(b"")
     (root / "gut" / "part02_1.png").write_text("hello")
-    with pytest.raises(StudyError, match="2 of 120 images cannot be read: .*part01_0.png.*part02_1.png"):
+    with pytest.raises(
+        StudyError, match="2 of 120 images cannot be read: .*part01_0.png.*part02_1.png"
+    ):
         load(root).images(16)
 
 

@@ -27,7 +27,11 @@ def test_a_killed_pool_keeps_its_chunks(small, monkeypatch, elpv, draw):
     wanted = generate.request(None, elpv, draw, steps=2)
     next(generate.chunks(wanted, 8, elpv, draw))
     calls, plain = [], generate.sample
-    monkeypatch.setattr(generate, "sample", lambda b, w, numbers, *rest: calls.append(list(numbers)) or plain(b, w, numbers, *rest))
+    monkeypatch.setattr(
+        generate,
+        "sample",
+        lambda b, w, numbers, *rest: calls.append(list(numbers)) or plain(b, w, numbers, *rest),
+    )
     generate.pool(wanted, 8, elpv, draw)
     assert calls == [[4, 5, 6, 7]]
 
@@ -47,9 +51,15 @@ def test_batch_and_threads_change_rounding_at_most(small, backbone, elpv, draw):
 
 def test_sampling_is_what_the_diffusers_solver_does(backbone, elpv, draw):
     wanted = generate.request(None, elpv, draw, steps=5, guidance=2.0, seed=7)
-    solver = DPMSolverMultistepScheduler(prediction_type="v_prediction", beta_schedule="squaredcos_cap_v2", timestep_spacing="trailing")
+    solver = DPMSolverMultistepScheduler(
+        prediction_type="v_prediction",
+        beta_schedule="squaredcos_cap_v2",
+        timestep_spacing="trailing",
+    )
     solver.set_timesteps(5)
-    latents = torch.randn(1, 16, 16, 16, generator=torch.Generator().manual_seed(generate.image_seed(7, 3)))
+    latents = torch.randn(
+        1, 16, 16, 16, generator=torch.Generator().manual_seed(generate.image_seed(7, 3))
+    )
     with torch.no_grad():
         for t in solver.timesteps:
             rows = torch.tensor([mini.CONDITIONS["elpv"], mini.NULL])
@@ -71,13 +81,22 @@ def test_image_to_image_keeps_more_of_its_source_at_lower_strength(backbone, elp
 
 
 @pytest.mark.parametrize("mode", ["from_shot", "from_common", "inpaint"])
-def test_sources_are_training_images_of_the_draw_and_nothing_else_is_seen(mode, backbone, elpv, draw):
+def test_sources_are_training_images_of_the_draw_and_nothing_else_is_seen(
+    mode, backbone, elpv, draw
+):
     wanted = generate.request(None, elpv, draw, mode=mode, strength=0.3, steps=3)
     rows = draw.shots if mode == "from_shot" else draw.common
-    assert set(generate.sources(wanted, range(300), draw)) <= set(rows) and len(set(generate.sources(wanted, range(300), draw))) > 20
+    assert (
+        set(generate.sources(wanted, range(300), draw)) <= set(rows)
+        and len(set(generate.sources(wanted, range(300), draw))) > 20
+    )
     made = generate.sample(backbone, wanted, range(2), elpv, draw)
-    assert np.array_equal(generate.sample(backbone, wanted, range(2), Spoiled(elpv, rows), draw), made)
-    assert not np.array_equal(generate.sample(backbone, wanted, range(2), Spoiled(elpv, []), draw), made)
+    assert np.array_equal(
+        generate.sample(backbone, wanted, range(2), Spoiled(elpv, rows), draw), made
+    )
+    assert not np.array_equal(
+        generate.sample(backbone, wanted, range(2), Spoiled(elpv, []), draw), made
+    )
 
 
 def test_inpainting_keeps_what_lies_outside_the_region_bit_for_bit(backbone, elpv, draw):
@@ -87,15 +106,20 @@ def test_inpainting_keeps_what_lies_outside_the_region_bit_for_bit(backbone, elp
         weight = regions.of_pool(backbone, wanted, range(3), backbone.encode(source), elpv, draw)
         alone = regions.of_pool(backbone, wanted, [2], backbone.encode(source[2:]), elpv, draw)
     made = generate.sample(backbone, wanted, range(3), elpv, draw)
-    assert np.array_equal(made[weight == 0], source[weight == 0]) and 0.2 < (weight == 0).mean() < 0.8
+    assert (
+        np.array_equal(made[weight == 0], source[weight == 0]) and 0.2 < (weight == 0).mean() < 0.8
+    )
     inside = np.abs(made.astype(int) - source)[weight == 1]
     assert inside.mean() > 3 and (inside > 0).mean() > 0.5
     assert np.array_equal(alone, weight[2:])  # the region of an image does not depend on its batch
-    assert np.abs(generate.sample(backbone, wanted, [2], elpv, draw).astype(int) - made[2:]).max() <= 1
+    assert (
+        np.abs(generate.sample(backbone, wanted, [2], elpv, draw).astype(int) - made[2:]).max() <= 1
+    )
 
 
 def test_inpainting_shows_the_network_the_source_noised_to_each_level(elpv, draw, monkeypatch):
     """RePaint: outside the region every step begins with sqrt(a) source + sqrt(1 - a) noise, a from the schedule."""
+
     class Spy(mini.Mini):
         def predict(self, latents, timesteps, condition):
             seen.append((latents.clone(), int(timesteps[0])))
@@ -109,7 +133,9 @@ def test_inpainting_shows_the_network_the_source_noised_to_each_level(elpv, draw
     wanted = generate.request(None, elpv, draw, mode="inpaint", strength=0.8, steps=5)
     generate.sample(spy, wanted, [4], elpv, draw)
     clean = spy.encode(elpv.images(64)[generate.sources(wanted, [4], draw)])
-    noise = torch.randn(clean.shape[1:], generator=torch.Generator().manual_seed(generate.image_seed(0, 4)))
+    noise = torch.randn(
+        clean.shape[1:], generator=torch.Generator().manual_seed(generate.image_seed(0, 4))
+    )
     assert len(seen) == 4
     for latents, t in seen:
         a = spy.scheduler.alphas_cumprod[t]
@@ -119,7 +145,10 @@ def test_inpainting_shows_the_network_the_source_noised_to_each_level(elpv, draw
 
 
 def test_guidance_in_one_pass_is_guidance_in_two(backbone):
-    latents, t = torch.randn(3, 16, 16, 16, generator=torch.Generator().manual_seed(0)), torch.full((3,), 400)
+    latents, t = (
+        torch.randn(3, 16, 16, 16, generator=torch.Generator().manual_seed(0)),
+        torch.full((3,), 400),
+    )
     row, null = torch.full((3,), mini.CONDITIONS["elpv"]), torch.full((3,), mini.NULL)
     with torch.inference_mode():
         ours = generate._guided(backbone, latents, t, row, 2.5)
@@ -131,11 +160,16 @@ def test_guidance_in_one_pass_is_guidance_in_two(backbone):
 def test_an_image_may_resemble_the_group_of_its_source_unless_that_is_a_shot(elpv, draw):
     rows = np.concatenate([draw.shots, draw.common])
     for mode in ("noise", "from_shot"):
-        assert generate.resembled(generate.request(None, elpv, draw, mode=mode), range(5), rows, draw) is None
+        assert (
+            generate.resembled(generate.request(None, elpv, draw, mode=mode), range(5), rows, draw)
+            is None
+        )
     wanted = generate.request(None, elpv, draw, mode="inpaint")
     found = generate.resembled(wanted, range(5), rows, draw)
     for i, source in enumerate(generate.sources(wanted, range(5), draw)):
-        assert set(draw.groups[rows[found[i]]]) == {draw.groups[source]} and source in rows[found[i]]
+        assert (
+            set(draw.groups[rows[found[i]]]) == {draw.groups[source]} and source in rows[found[i]]
+        )
 
 
 def test_out_of_memory_halves_the_batch(monkeypatch, capsys, backbone, elpv, draw):
@@ -150,7 +184,10 @@ def test_out_of_memory_halves_the_batch(monkeypatch, capsys, backbone, elpv, dra
     monkeypatch.setattr(generate, "CHUNK", 4)
     expected = generate.sample(backbone, wanted, range(4), elpv, draw)
     monkeypatch.setattr(generate, "_sample_batch", tight)
-    assert np.abs(generate.sample(backbone, wanted, range(4), elpv, draw).astype(int) - expected).max() <= 1
+    assert (
+        np.abs(generate.sample(backbone, wanted, range(4), elpv, draw).astype(int) - expected).max()
+        <= 1
+    )
     assert "batches of 2" in capsys.readouterr().out
 
 
@@ -162,7 +199,9 @@ def test_bad_requests(own_store, elpv, draw):
     with pytest.raises(StudyError, match="strength is 1.01"):
         generate.request(None, elpv, draw, mode="inpaint", strength=1.01)
     with pytest.raises(StudyError, match="adapter is missing"):
-        generate.pool(generate.request(lora.request(elpv, draw, 64, 0, 5), elpv, draw), 1, elpv, draw)
+        generate.pool(
+            generate.request(lora.request(elpv, draw, 64, 0, 5), elpv, draw), 1, elpv, draw
+        )
 
 
 def test_a_damaged_chunk_is_made_again(small, elpv, draw):

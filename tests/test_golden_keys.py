@@ -22,13 +22,20 @@ REPORT = "ea1f7b42382f11755c1e42e94da4e95700188db68194d0ba5f0be2fcbe448530"  # o
 
 @pytest.fixture(scope="module")
 def run(elpv):
-    asked = {"draw": 3, "evaluate_on": "test", "arms": sorted({arm for arm, _ in CELLS}), "ratios": [4.0]}
+    asked = {
+        "draw": 3,
+        "evaluate_on": "test",
+        "arms": sorted({arm for arm, _ in CELLS}),
+        "ratios": [4.0],
+    }
     p = SimpleNamespace(**{name: params.default(name) for name in params.TABLE} | asked)
     return elpv, partitions.draw(elpv.table, 3, 40), p
 
 
 def test_cells_keep_their_keys(run):
-    assert {(cell["arm"], cell["ratio"]): store.key("cell", cell) for cell in cells.plan(*run)} == CELLS
+    assert {
+        (cell["arm"], cell["ratio"]): store.key("cell", cell) for cell in cells.plan(*run)
+    } == CELLS
 
 
 def test_the_keys_are_those_of_the_published_table():
@@ -51,7 +58,9 @@ def test_the_report_keeps_its_key(run, monkeypatch):
     monkeypatch.setattr(distances, "measure", distances.enet_distance)
     pools = cells.pools(*run)
     screen = cells.screen(*run)
-    report = diversity.request(task, draw, pools["rare"], 200, 64, base=pools["base"], screen=screen)
+    report = diversity.request(
+        task, draw, pools["rare"], 200, 64, base=pools["base"], screen=screen
+    )
     assert store.key("report", report) == REPORT
     published = pd.read_csv(ROOT / "results" / "study" / "tables" / "pools.csv")
     assert REPORT in set(published["report"])

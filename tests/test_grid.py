@@ -7,7 +7,14 @@ from fsl_utils.__main__ import main
 
 SMALL = {
     "name": "small",
-    "defaults": {"n_real": 10, "adapter_steps": 2, "steps": 2, "classifier_steps": 2, "filter_steps": 2, "ratios": [0.5, 1]},
+    "defaults": {
+        "n_real": 10,
+        "adapter_steps": 2,
+        "steps": 2,
+        "classifier_steps": 2,
+        "filter_steps": 2,
+        "ratios": [0.5, 1],
+    },
     "sweep": [
         {"classifier": "probe", "arms": ["real", "duplicate", "lora", "synth_only"]},
         {"classifier": "resnet18", "init": "scratch", "arms": ["real"], "ratios": [1]},
@@ -23,6 +30,7 @@ def file(tmp_path):
         path = tmp_path / "grid.yaml"
         path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
         return path
+
     return write
 
 
@@ -39,55 +47,108 @@ def test_every_shipped_grid_is_tested():
 
 
 def test_lists_are_crossed_and_shared_work_is_one_node(file):
-    path = file({"name": "g", "defaults": {"n_real": [20, 40]}, "sweep": [
-        {"draw": [0, 1, 2], "classifier": ["probe"], "arms": ["real", "lora"], "ratios": [1, 4]},
-        {"draw": 0, "classifier": "resnet18", "init": "scratch", "arms": ["lora"], "ratios": [10]},
-        {"draw": 0, "classifier": "resnet18", "init": "scratch", "arms": ["real"]},
-    ]})
+    path = file(
+        {
+            "name": "g",
+            "defaults": {"n_real": [20, 40]},
+            "sweep": [
+                {
+                    "draw": [0, 1, 2],
+                    "classifier": ["probe"],
+                    "arms": ["real", "lora"],
+                    "ratios": [1, 4],
+                },
+                {
+                    "draw": 0,
+                    "classifier": "resnet18",
+                    "init": "scratch",
+                    "arms": ["lora"],
+                    "ratios": [10],
+                },
+                {"draw": 0, "classifier": "resnet18", "init": "scratch", "arms": ["real"]},
+            ],
+        }
+    )
     _, runs = grid.read(path)
     assert len(runs) == 6 + 2 + 2
     found = grid.nodes(runs)
     count = pd.Series([n.stage for n in found]).value_counts()
     assert count["adapter"] == count["pool"] == count["report"] == 6 and count["cells"] == 10
-    sizes = {(n.values["draw"], n.values["n_real"]): n.values["n_images"] for n in found if n.stage == "pool"}
-    assert sizes[0, 20] == 200 and sizes[0, 40] == 400 and sizes[1, 40] == 160  # as the largest ratio asks
+    sizes = {
+        (n.values["draw"], n.values["n_real"]): n.values["n_images"]
+        for n in found
+        if n.stage == "pool"
+    }
+    assert (
+        sizes[0, 20] == 200 and sizes[0, 40] == 400 and sizes[1, 40] == 160
+    )  # as the largest ratio asks
     assert all(needed in found[:i] for i, node in enumerate(found) for needed in node.needs)
     needs = {n: [m.stage for m in n.needs] for n in found}
-    assert all(stages == {"adapter": [], "pool": ["adapter"], "report": ["pool"]}[n.stage] for n, stages in needs.items() if n.stage != "cells")
-    assert sorted(len(stages) for n, stages in needs.items() if n.stage == "cells") == [0, 0] + [1] * 8  # `real` waits for nothing
-    assert [(n.stage, n.values["draw"]) for n in found[:6]] == [(stage, draw) for draw in (0, 1) for stage in ("adapter", "pool", "cells")]
+    assert all(
+        stages == {"adapter": [], "pool": ["adapter"], "report": ["pool"]}[n.stage]
+        for n, stages in needs.items()
+        if n.stage != "cells"
+    )
+    assert (
+        sorted(len(stages) for n, stages in needs.items() if n.stage == "cells") == [0, 0] + [1] * 8
+    )  # `real` waits for nothing
+    assert [(n.stage, n.values["draw"]) for n in found[:6]] == [
+        (stage, draw) for draw in (0, 1) for stage in ("adapter", "pool", "cells")
+    ]
     assert {n.stage for n in found[-6:]} == {"report"}
 
 
 def test_the_backbone_alone_needs_no_adapter(file):
     entry = {"arms": ["real", "base_synth"]}
-    assert [n.stage for n in grid.nodes(grid.read(file({"name": "g", "defaults": {}, "sweep": [entry]}))[1])] == ["cells"]
-    unused = {"classifier": "probe", "arms": ["real", "lora_crt"]}  # an arm that the probe leaves out
-    assert [n.stage for n in grid.nodes(grid.read(file({"name": "g", "defaults": {}, "sweep": [unused]}))[1])] == ["cells"]
+    assert [
+        n.stage
+        for n in grid.nodes(grid.read(file({"name": "g", "defaults": {}, "sweep": [entry]}))[1])
+    ] == ["cells"]
+    unused = {
+        "classifier": "probe",
+        "arms": ["real", "lora_crt"],
+    }  # an arm that the probe leaves out
+    assert [
+        n.stage
+        for n in grid.nodes(grid.read(file({"name": "g", "defaults": {}, "sweep": [unused]}))[1])
+    ] == ["cells"]
 
 
 def test_a_default_that_is_written_down_is_the_same_run(file):
     def found(entry):
         return grid.nodes(grid.read(file({"name": "g", "defaults": {}, "sweep": [entry]}))[1])
+
     assert found({}) == found({"draw": 0, "n_real": 40, "seed": [0]})
 
 
-@pytest.mark.parametrize("content, words", [
-    ("a: [", "not YAML"),
-    ({"name": "g"}, "exactly the keys name, defaults and sweep"),
-    ({"name": "g", "defaults": {}, "sweep": [{"drew": 1}]}, "unknown parameter 'drew'"),
-    ({"name": "g", "defaults": {"n_real": "many"}, "sweep": [{}]}, "n_real is 'many'"),
-    ({"name": "g", "defaults": {}, "sweep": [{"arms": ["magic"]}]}, "unknown arm 'magic'"),
-    ({"name": "g", "defaults": {}, "sweep": [{"domain": "moon"}]}, "unknown domain 'moon'"),
-    ({"name": "g", "defaults": {}, "sweep": [{"ratios": [-1]}]}, "ratios"),
-    ({"name": "g", "defaults": {}, "sweep": []}, "sweep is empty"),
-    ({"name": "g", "defaults": [], "sweep": {"draw": 1}}, "sweep a list of such maps"),
-    ({"name": "g", "defaults": {}, "sweep": [{}, {"draw": []}]}, "entry 2 of sweep: draw is an empty list"),
-    ({"name": "g", "defaults": {}, "sweep": [{"init": "scratch"}]}, "the probe has ImageNet features alone"),
-    ({"name": "g", "defaults": {}, "sweep": [{"arms": ["focal"]}]}, "nothing to run"),
-    ({"name": "g", "defaults": {}, "sweep": [{"arms": ["real"], "n_real": 5000}]}, "n_real is 5000"),
-    ({"name": "g", "defaults": {}, "sweep": [{"rare_class": "moon"}]}, "moon"),
-])
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("a: [", "not YAML"),
+        ({"name": "g"}, "exactly the keys name, defaults and sweep"),
+        ({"name": "g", "defaults": {}, "sweep": [{"drew": 1}]}, "unknown parameter 'drew'"),
+        ({"name": "g", "defaults": {"n_real": "many"}, "sweep": [{}]}, "n_real is 'many'"),
+        ({"name": "g", "defaults": {}, "sweep": [{"arms": ["magic"]}]}, "unknown arm 'magic'"),
+        ({"name": "g", "defaults": {}, "sweep": [{"domain": "moon"}]}, "unknown domain 'moon'"),
+        ({"name": "g", "defaults": {}, "sweep": [{"ratios": [-1]}]}, "ratios"),
+        ({"name": "g", "defaults": {}, "sweep": []}, "sweep is empty"),
+        ({"name": "g", "defaults": [], "sweep": {"draw": 1}}, "sweep a list of such maps"),
+        (
+            {"name": "g", "defaults": {}, "sweep": [{}, {"draw": []}]},
+            "entry 2 of sweep: draw is an empty list",
+        ),
+        (
+            {"name": "g", "defaults": {}, "sweep": [{"init": "scratch"}]},
+            "the probe has ImageNet features alone",
+        ),
+        ({"name": "g", "defaults": {}, "sweep": [{"arms": ["focal"]}]}, "nothing to run"),
+        (
+            {"name": "g", "defaults": {}, "sweep": [{"arms": ["real"], "n_real": 5000}]},
+            "n_real is 5000",
+        ),
+        ({"name": "g", "defaults": {}, "sweep": [{"rare_class": "moon"}]}, "moon"),
+    ],
+)
 def test_a_wrong_grid_file_is_refused_in_one_line(file, capsys, content, words):
     assert main(["grid", str(file(content)), "--dry-run"]) == 1
     error = capsys.readouterr().err
@@ -104,21 +165,36 @@ def test_the_chain_on_real_cells(file, tmp_path, capsys, monkeypatch):
     path, out = file(SMALL), tmp_path / "out"
     assert main(["grid", str(path), "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert "all          5 of 5 done" in said and "illustration" in said and "time:" in said and "cells    2 notebooks run, 0 were done" in said
+    assert (
+        "all          5 of 5 done" in said
+        and "illustration" in said
+        and "time:" in said
+        and "cells    2 notebooks run, 0 were done" in said
+    )
     cells = pd.read_csv(out / "tables" / "cells.csv")
-    assert len(cells) == 1 + 3 * 2 + 1 and set(cells["arm"]) == {"real", "duplicate", "lora", "synth_only"}
+    assert len(cells) == 1 + 3 * 2 + 1 and set(cells["arm"]) == {
+        "real",
+        "duplicate",
+        "lora",
+        "synth_only",
+    }
     figures = {p.suffix for p in (out / "figures").iterdir()}
     assert {".png", ".pdf", ".csv"} <= figures
     for png in (out / "figures").glob("*.png"):
         assert png.with_suffix(".pdf").exists() and png.with_suffix(".csv").exists()
 
     left, kept = publish.missing(grid.nodes(grid.read(path)[1]), out)
-    assert left == [] and kept == {*cells["cell"], *pd.read_csv(out / "tables" / "pools.csv")["report"]}
+    assert left == [] and kept == {
+        *cells["cell"],
+        *pd.read_csv(out / "tables" / "pools.csv")["report"],
+    }
     assert main(["grid", str(path), "--dry-run"]) == 0
     assert "to run  " not in capsys.readouterr().out
     assert main(["status", str(path)]) == 0
     assert "all          5 of 5 done, 0 running, 0 failed, 0 left" in capsys.readouterr().out
-    before = {name: (out / "tables" / name).read_bytes() for name in ("scores.parquet", "pools.csv")}
+    before = {
+        name: (out / "tables" / name).read_bytes() for name in ("scores.parquet", "pools.csv")
+    }
     lora = cells[(cells["arm"] == "lora") & (cells["ratio"] == 1)]["cell"].iloc[0]
     (store.root() / "cell" / lora / "scores.parquet").write_bytes(b"harmed")
     with pytest.warns(UserWarning, match="damaged"):
@@ -126,7 +202,9 @@ def test_the_chain_on_real_cells(file, tmp_path, capsys, monkeypatch):
     assert "cells    1 notebooks run, 1 were done" in capsys.readouterr().out
     assert {name: (out / "tables" / name).read_bytes() for name in before} == before
     after = pd.read_csv(out / "tables" / "cells.csv")
-    pd.testing.assert_frame_equal(after.drop(columns="train_seconds"), cells.drop(columns="train_seconds"))
+    pd.testing.assert_frame_equal(
+        after.drop(columns="train_seconds"), cells.drop(columns="train_seconds")
+    )
 
     remake = ["remake", str(path), lora[:12], "--tables", str(out / "tables")]
     assert main(remake) == 0
@@ -134,9 +212,20 @@ def test_the_chain_on_real_cells(file, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("FSL_STORE", str(tmp_path / "store"))
     assert main(remake) == 0
     said = capsys.readouterr().out
-    assert "lora at 1x" in said and "all          3 of 3 done" in said and "differ by at most" in said and "made in" in said
-    assert float(said.split("at most ")[1].split()[0]) < 1e-3 and len(list((tmp_path / "store" / "cell").iterdir())) == 1
-    for start, words in (("x", "0 cells begin with 'x'"), ("", f"{len(cells)} cells begin with ''")):
+    assert (
+        "lora at 1x" in said
+        and "all          3 of 3 done" in said
+        and "differ by at most" in said
+        and "made in" in said
+    )
+    assert (
+        float(said.split("at most ")[1].split()[0]) < 1e-3
+        and len(list((tmp_path / "store" / "cell").iterdir())) == 1
+    )
+    for start, words in (
+        ("x", "0 cells begin with 'x'"),
+        ("", f"{len(cells)} cells begin with ''"),
+    ):
         assert main([*remake[:2], start, *remake[3:]]) == 1
         assert words in capsys.readouterr().err
     other = file({**SMALL, "defaults": SMALL["defaults"] | {"adapter_steps": 3}})
@@ -146,32 +235,53 @@ def test_the_chain_on_real_cells(file, tmp_path, capsys, monkeypatch):
 
 def test_what_stands_in_the_tables_is_kept_and_not_made_again(file, tmp_path, capsys, monkeypatch):
     """As after a move to another machine: the tables are there, the store is empty."""
-    path, out = file({**SMALL, "sweep": [{"arms": ["real", "duplicate"]}, SMALL["sweep"][1]]}), tmp_path / "out"
+    path, out = (
+        file({**SMALL, "sweep": [{"arms": ["real", "duplicate"]}, SMALL["sweep"][1]]}),
+        tmp_path / "out",
+    )
     assert main(["grid", str(path), "--out", str(out)]) == 0
     names = ("cells.csv", "scores.parquet")
-    cells, scores = pd.read_csv(out / "tables" / "cells.csv"), pd.read_parquet(out / "tables" / "scores.parquet")
+    cells, scores = (
+        pd.read_csv(out / "tables" / "cells.csv"),
+        pd.read_parquet(out / "tables" / "scores.parquet"),
+    )
     before = [(out / "tables" / name).read_bytes() for name in names]
     monkeypatch.setenv("FSL_STORE", str(tmp_path / "store"))
     capsys.readouterr()
     assert main(["grid", str(path), "--out", str(out), "--add"]) == 0
-    assert "4 cells and reports stand in" in capsys.readouterr().out and [(out / "tables" / name).read_bytes() for name in names] == before
+    assert (
+        "4 cells and reports stand in" in capsys.readouterr().out
+        and [(out / "tables" / name).read_bytes() for name in names] == before
+    )
 
     gone = cells["classifier"] == "resnet18"
     cells[~gone].to_csv(out / "tables" / "cells.csv", index=False)
-    scores[scores["cell"].isin(cells["cell"][~gone])].to_parquet(out / "tables" / "scores.parquet", index=False)
+    scores[scores["cell"].isin(cells["cell"][~gone])].to_parquet(
+        out / "tables" / "scores.parquet", index=False
+    )
     assert main(["grid", str(path), "--out", str(out), "--add"]) == 0
     said = capsys.readouterr().out
     assert "3 cells and reports stand in" in said and "1 notebooks run, 0 were done" in said
-    pd.testing.assert_frame_equal(pd.read_csv(out / "tables" / "cells.csv").drop(columns="train_seconds"), cells.drop(columns="train_seconds"))
+    pd.testing.assert_frame_equal(
+        pd.read_csv(out / "tables" / "cells.csv").drop(columns="train_seconds"),
+        cells.drop(columns="train_seconds"),
+    )
     assert (out / "tables" / "scores.parquet").read_bytes() == before[1]
 
     part = file({**SMALL, "sweep": SMALL["sweep"][1:]})
     assert main(["grid", str(part), "--out", str(out), "--add", "--dry-run"]) == 0
-    assert "1 cells and reports stand in" in (said := capsys.readouterr().out) and "; 3 others there are of no run of this file" in said
+    assert (
+        "1 cells and reports stand in" in (said := capsys.readouterr().out)
+        and "; 3 others there are of no run of this file" in said
+    )
 
 
 def test_pools_are_shown_for_the_least_draw_of_each():
-    names = [f"kid_elpv_draw{draw}_seed0_mini_{mode}.png" for mode in ("noise", "inpaint") for draw in (3, 2, 10)]
+    names = [
+        f"kid_elpv_draw{draw}_seed0_mini_{mode}.png"
+        for mode in ("noise", "inpaint")
+        for draw in (3, 2, 10)
+    ]
     assert publish.first_draws([*names, "curve_elpv.png"]) == {names[1], names[4], "curve_elpv.png"}
 
 

@@ -26,7 +26,9 @@ def test_grey_survives_unchanged_and_a_square_is_not_resized(tmp_path, suffix):
 def test_every_mode_gives_grey_and_colour(tmp_path, mode):
     path = tmp_path / "a.tif"
     grey = Image.fromarray(ramp())
-    image = Image.fromarray(ramp().astype(np.uint16) * 257) if mode == "I;16" else grey.convert(mode)
+    image = (
+        Image.fromarray(ramp().astype(np.uint16) * 257) if mode == "I;16" else grey.convert(mode)
+    )
     image.save(path)
     for channels in (1, 3):
         out = images.to_array(images.decode(path, channels), 16)
@@ -56,14 +58,24 @@ def test_resizing_is_pils_antialiased_bicubic(tmp_path):
 
 def bomb(path):
     """A PNG of 20000 x 20000 pixels in its header, and no data."""
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 20000, 20000, 8, 0, 0, 0, 0)) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+    def chunk(kind, body):
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 20000, 20000, 8, 0, 0, 0, 0))
+        + chunk(b"IDAT", b"")
+        + chunk(b"IEND", b"")
+    )
 
 
 def cut(path, format):
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)).save(path, format)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)).save(
+        path, format
+    )
     path.write_bytes(path.read_bytes()[:700])
 
 
@@ -94,12 +106,16 @@ def test_many_bad_files_are_counted_and_three_are_named(tmp_path):
         Image.fromarray(ramp()).save(paths[-1])
         if i % 2:
             paths[-1].write_bytes(b"")
-    with pytest.raises(StudyError, match=r"4 of 8 images cannot be read: .*ä 1.png.*ä 3.png.*ä 5.png.* and 1 more"):
+    with pytest.raises(
+        StudyError, match=r"4 of 8 images cannot be read: .*ä 1.png.*ä 3.png.*ä 5.png.* and 1 more"
+    ):
         images.read_all(paths, 8, 1, progress=False)
     assert images.read_all(paths[::2], 8, 1, progress=False).shape == (4, 1, 8, 8)
 
 
-def test_the_cache_holds_the_images_in_order_and_is_not_made_twice(tmp_path, own_store, monkeypatch):
+def test_the_cache_holds_the_images_in_order_and_is_not_made_twice(
+    tmp_path, own_store, monkeypatch
+):
     paths = [tmp_path / f"{i}.png" for i in range(5)]
     for i, path in enumerate(paths):
         Image.fromarray(np.full((9, 9), 50 * i, np.uint8)).save(path)

@@ -37,11 +37,30 @@ def opened(name, domain=CELLS) -> large.Large:
 
 
 def with_dtype(name, folder, dtype, channels=3) -> large.Large:
-    return large.load(name, backbones.CARDS[name].pipeline, folder, name, list(large.prompts(CELLS)), channels, 4, "cpu", dtype=dtype)
+    return large.load(
+        name,
+        backbones.CARDS[name].pipeline,
+        folder,
+        name,
+        list(large.prompts(CELLS)),
+        channels,
+        4,
+        "cpu",
+        dtype=dtype,
+    )
 
 
 def wanted(guidance=2.0, steps=3, **other) -> dict:
-    return {"domain": "elpv", "mode": "noise", "condition": "rare", "adapter": None, "guidance": guidance, "steps": steps, "seed": 0, **other}
+    return {
+        "domain": "elpv",
+        "mode": "noise",
+        "condition": "rare",
+        "adapter": None,
+        "guidance": guidance,
+        "steps": steps,
+        "seed": 0,
+        **other,
+    }
 
 
 def paint(backbone, **asked) -> np.ndarray:
@@ -51,23 +70,40 @@ def paint(backbone, **asked) -> np.ndarray:
 
 def plain_pipeline(name, folder, dtype):
     """The pipeline as anybody opens it."""
-    pipe = getattr(diffusers, backbones.CARDS[name].pipeline).from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    pipe = getattr(diffusers, backbones.CARDS[name].pipeline).from_pretrained(
+        folder, dtype=dtype, use_safetensors=True
+    )
     pipe.set_progress_bar_config(disable=True)
     if name == "sd15":
-        pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
+        pipe.scheduler = DPMSolverMultistepScheduler.from_config(
+            pipe.scheduler.config, timestep_spacing="trailing"
+        )
     return pipe
 
 
 def their_images(pipe, noise, guidance=2.0, steps=3, **given) -> np.ndarray:
-    made = pipe(prompt=["a photo of a defective solar cell"] * len(noise), latents=noise.clone(), num_inference_steps=steps, guidance_scale=guidance,
-                height=tiny.SIZE, width=tiny.SIZE, output_type="np", **given).images
+    made = pipe(
+        prompt=["a photo of a defective solar cell"] * len(noise),
+        latents=noise.clone(),
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        height=tiny.SIZE,
+        width=tiny.SIZE,
+        output_type="np",
+        **given,
+    ).images
     return np.moveaxis((made * 255).round().astype(np.uint8), -1, 1)
 
 
 def noise_for(backbone) -> torch.Tensor:
     """What images 0 and 1 of a pool start from."""
     seeds = [generate.image_seed(0, i) for i in range(2)]
-    return torch.stack([torch.randn(backbone.latent_shape, generator=torch.Generator().manual_seed(s)) for s in seeds]).to(backbone.embeddings)
+    return torch.stack(
+        [
+            torch.randn(backbone.latent_shape, generator=torch.Generator().manual_seed(s))
+            for s in seeds
+        ]
+    ).to(backbone.embeddings)
 
 
 def any_latents(backbone, seed) -> torch.Tensor:
@@ -114,13 +150,21 @@ def test_a_few_steps_lower_the_loss_and_leave_the_weights_alone(name):
     frozen = {n: p.clone() for n, p in backbone.denoiser.named_parameters()}
     torch.manual_seed(0)
     lora.attach(backbone, 1, **LORA)
-    clean = backbone.encode(np.random.default_rng(0).integers(0, 256, (2, 1, 64, 64), dtype=np.uint8))
+    clean = backbone.encode(
+        np.random.default_rng(0).integers(0, 256, (2, 1, 64, 64), dtype=np.uint8)
+    )
     trained = [p for p in backbone.denoiser.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=1e-2)
 
     def loss():
         with torch.no_grad():
-            return backbone.loss(clean.repeat(8, 1, 1, 1), RARE.repeat(8), torch.Generator().manual_seed(99)).mean().item()
+            return (
+                backbone.loss(
+                    clean.repeat(8, 1, 1, 1), RARE.repeat(8), torch.Generator().manual_seed(99)
+                )
+                .mean()
+                .item()
+            )
 
     before = loss()
     backbone.denoiser.train()
@@ -130,14 +174,23 @@ def test_a_few_steps_lower_the_loss_and_leave_the_weights_alone(name):
         optimiser.step()
     backbone.denoiser.eval()
     assert loss() < before
-    assert all(torch.equal(p, frozen[n.replace(".base_layer", "")]) for n, p in backbone.denoiser.named_parameters() if "lora_" not in n)
+    assert all(
+        torch.equal(p, frozen[n.replace(".base_layer", "")])
+        for n, p in backbone.denoiser.named_parameters()
+        if "lora_" not in n
+    )
 
 
 def test_loss_by_parts_and_weights(name):
     backbone = opened(name)
     clean, generator = backbone.encode(np.full((2, 1, 64, 64), 90, np.uint8)), torch.Generator()
     whole = backbone.loss(clean, RARE, generator.manual_seed(1))
-    parts = torch.cat([backbone.loss(clean, RARE, generator.manual_seed(1), None, slice(i, i + 1)) for i in range(2)])
+    parts = torch.cat(
+        [
+            backbone.loss(clean, RARE, generator.manual_seed(1), None, slice(i, i + 1))
+            for i in range(2)
+        ]
+    )
     torch.testing.assert_close(parts, whole)
     half = torch.zeros(2, 1, *backbone.latent_shape[1:])
     half[..., ::2] = 2
@@ -168,13 +221,31 @@ def test_image_to_image_is_that_of_diffusers(folders, monkeypatch):
     backbone = with_dtype("sd15", folders["sd15"], torch.float32)
     pixels = np.random.default_rng(1).integers(0, 256, (2, 3, 64, 64), dtype=np.uint8)
     monkeypatch.setattr(generate, "sources", lambda *a: np.arange(2))
-    ours = generate.sample(backbone, wanted(mode="from_shot", strength=0.5, steps=4), range(2), SimpleNamespace(images=lambda size: pixels), None)
-    pipe = diffusers.StableDiffusionImg2ImgPipeline(**plain_pipeline("sd15", folders["sd15"], torch.float32).components, requires_safety_checker=False)
+    ours = generate.sample(
+        backbone,
+        wanted(mode="from_shot", strength=0.5, steps=4),
+        range(2),
+        SimpleNamespace(images=lambda size: pixels),
+        None,
+    )
+    pipe = diffusers.StableDiffusionImg2ImgPipeline(
+        **plain_pipeline("sd15", folders["sd15"], torch.float32).components,
+        requires_safety_checker=False,
+    )
     pipe.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(generate.image_seed(0, i)) for i in range(2)]
-    theirs = pipe(["a photo of a defective solar cell"] * 2, image=backbone.encode(pixels), strength=0.5, num_inference_steps=4, guidance_scale=2.0,
-                  generator=generators, output_type="np").images
-    assert np.abs(ours.astype(int) - np.moveaxis((theirs * 255).round().astype(int), -1, 1)).max() <= 1
+    theirs = pipe(
+        ["a photo of a defective solar cell"] * 2,
+        image=backbone.encode(pixels),
+        strength=0.5,
+        num_inference_steps=4,
+        guidance_scale=2.0,
+        generator=generators,
+        output_type="np",
+    ).images
+    assert (
+        np.abs(ours.astype(int) - np.moveaxis((theirs * 255).round().astype(int), -1, 1)).max() <= 1
+    )
 
 
 def test_images_leave_at_the_size_of_the_study(folders):
@@ -206,8 +277,14 @@ def test_rows_stand_for_prompts(name):
 
 def test_prompts_name_the_classes():
     tiles = SimpleNamespace(name="magnetic_tile", rare_class="any_defect", common_class="free")
-    assert large.prompts(tiles) == ("", "a photo of a magnetic tile free of defects", "a photo of a magnetic tile with any defect")
-    assert large.prompts(SimpleNamespace(name="folder", rare_class="deep_scratch", common_class="good"))[1:] == ("a photo of good", "a photo of deep scratch")
+    assert large.prompts(tiles) == (
+        "",
+        "a photo of a magnetic tile free of defects",
+        "a photo of a magnetic tile with any defect",
+    )
+    assert large.prompts(
+        SimpleNamespace(name="folder", rare_class="deep_scratch", common_class="good")
+    )[1:] == ("a photo of good", "a photo of deep scratch")
 
 
 def test_the_text_encoder_is_needed_once(name, folders, own_store, tmp_path, monkeypatch):
@@ -228,7 +305,9 @@ def test_an_adapter_of_another_family_is_refused(folders, tmp_path):
     with safe_open(tmp_path / stable.adapter_file, "pt") as file:
         assert all(key.startswith("unet.") for key in file.keys())
     with pytest.raises(ValueError, match="no matrix of this denoiser"):
-        with_dtype("flux2-klein-4b", folders["flux2-klein-4b"], torch.float32).load_adapter(tmp_path)
+        with_dtype("flux2-klein-4b", folders["flux2-klein-4b"], torch.float32).load_adapter(
+            tmp_path
+        )
 
 
 def test_four_bits_need_a_gpu(name):

@@ -15,7 +15,19 @@ from test_large import folders, plain_pipeline  # noqa: F401: fixtures among the
 from test_lora import own_store, store_at  # noqa: F401
 from test_notebooks import SMALL, _declared, run
 
-from fsl_utils import ROOT, StudyError, backbones, cells, generate, images, large, lora, mini, params, store
+from fsl_utils import (
+    ROOT,
+    StudyError,
+    backbones,
+    cells,
+    generate,
+    images,
+    large,
+    lora,
+    mini,
+    params,
+    store,
+)
 from fsl_utils.__main__ import main
 
 TINY = dict(batch=2, rank=2, prior=0.5, views=2, learning_rate=1e-2)
@@ -36,29 +48,60 @@ def tuned(elpv, draw, name, steps=2, size=64, seed=0, **changed) -> dict:
     return lora.request(elpv, draw, size, seed, steps, name, TINY | changed)
 
 
-def test_an_adapter_is_made_once_and_its_pool_is_what_plain_diffusers_paints(own_store, weights, folders, elpv, draw):
+def test_an_adapter_is_made_once_and_its_pool_is_what_plain_diffusers_paints(
+    own_store, weights, folders, elpv, draw
+):
     for name in FAMILIES:
         adapter = tuned(elpv, draw, name, dropout=0.2)
         assert not list(lora.train(elpv, draw, 64, 0, 2, "cpu", TINY | {"dropout": 0.2}, name))
         folder = store.find("adapter", adapter)
-        assert {p.name for p in folder.iterdir()} == {"pytorch_lora_weights.safetensors", "loss.csv", "manifest.json"}
-        ours = generate.sample(generate.open_backbone(wanted := generate.request(adapter, elpv, draw, **SHORT)), wanted, range(2), elpv, draw)
+        assert {p.name for p in folder.iterdir()} == {
+            "pytorch_lora_weights.safetensors",
+            "loss.csv",
+            "manifest.json",
+        }
+        ours = generate.sample(
+            generate.open_backbone(wanted := generate.request(adapter, elpv, draw, **SHORT)),
+            wanted,
+            range(2),
+            elpv,
+            draw,
+        )
         pipe = plain_pipeline(name, folders[name], torch.float32)
         pipe.load_lora_weights(folder)
         shape = backbones.load(backbones.of(adapter)).latent_shape
-        noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(generate.image_seed(0, i))) for i in range(2)])
-        theirs = pipe(prompt=[adapter["prompts"][2]] * 2, latents=noise, num_inference_steps=3, guidance_scale=2.0, height=64, width=64).images
+        noise = torch.stack(
+            [
+                torch.randn(
+                    shape, generator=torch.Generator().manual_seed(generate.image_seed(0, i))
+                )
+                for i in range(2)
+            ]
+        )
+        theirs = pipe(
+            prompt=[adapter["prompts"][2]] * 2,
+            latents=noise,
+            num_inference_steps=3,
+            guidance_scale=2.0,
+            height=64,
+            width=64,
+        ).images
         theirs = np.stack([images.to_array(image.convert("L"), 64) for image in theirs])
         assert ours.shape == (2, 1, 64, 64) and np.abs(ours.astype(int) - theirs).max() <= 1
         alone = generate.request(adapter, elpv, draw, alone=True, **SHORT)
         assert alone["adapter"] is None and store.key("pool", alone) != store.key("pool", wanted)
-        assert not np.array_equal(generate.sample(generate.open_backbone(alone), alone, range(2), elpv, draw), ours)
+        assert not np.array_equal(
+            generate.sample(generate.open_backbone(alone), alone, range(2), elpv, draw), ours
+        )
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_training_lowers_the_loss(own_store, weights, elpv, draw, name):
     adapter = tuned(elpv, draw, name, steps=12, prior=0.0, no_condition=0.0)
-    before, after = backbones.load(backbones.of(adapter)), generate.open_backbone(generate.request(adapter, elpv, draw))
+    before, after = (
+        backbones.load(backbones.of(adapter)),
+        generate.open_backbone(generate.request(adapter, elpv, draw)),
+    )
     rare, row = before.encode(elpv.images(64)[draw.shots[:8]]), torch.full((8,), mini.RARE)
 
     def loss(backbone):
@@ -75,27 +118,46 @@ def test_a_killed_run_resumes_to_the_same_adapter(store_at, weights, elpv, draw,
     for where in ("whole", "broken"):
         store_at(where)
         if where == "broken":
-            list(itertools.islice(lora.train(elpv, draw, 64, 0, 4, "cpu", changed, name), 3))  # killed in the third step
-            assert [s["step"] for s in lora.train(elpv, draw, 64, 0, 4, "cpu", changed, name)] == [3, 4]
-        files.append(store.find("adapter", tuned(elpv, draw, name, 4, **changed)) / "pytorch_lora_weights.safetensors")
+            list(
+                itertools.islice(lora.train(elpv, draw, 64, 0, 4, "cpu", changed, name), 3)
+            )  # killed in the third step
+            assert [s["step"] for s in lora.train(elpv, draw, 64, 0, 4, "cpu", changed, name)] == [
+                3,
+                4,
+            ]
+        files.append(
+            store.find("adapter", tuned(elpv, draw, name, 4, **changed))
+            / "pytorch_lora_weights.safetensors"
+        )
     one, other = map(load_file, files)
     assert one and all(torch.equal(one[key], other[key]) for key in one)
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("bitsandbytes"), reason="NOT RUN: bitsandbytes is not installed")
+@pytest.mark.skipif(
+    not importlib.util.find_spec("bitsandbytes"), reason="NOT RUN: bitsandbytes is not installed"
+)
 def test_the_eight_bit_optimiser_resumes_too(store_at, weights, elpv, draw):
-    changed = TINY | {"check_every": 2, "optimiser": "adamw8bit", "rank": 64}  # its state has 8 bits from 4,096 numbers on
+    changed = TINY | {
+        "check_every": 2,
+        "optimiser": "adamw8bit",
+        "rank": 64,
+    }  # its state has 8 bits from 4,096 numbers on
     files = []
     for where in ("whole", "broken"):
         store_at(where)
         if where == "broken":
             list(itertools.islice(lora.train(elpv, draw, 64, 0, 4, "cpu", changed, "sd15"), 3))
-        files.append(store.find("adapter", tuned(elpv, draw, "sd15", 4, **changed)) / "pytorch_lora_weights.safetensors")
+        files.append(
+            store.find("adapter", tuned(elpv, draw, "sd15", 4, **changed))
+            / "pytorch_lora_weights.safetensors"
+        )
     one, other = map(load_file, files)
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_without_bitsandbytes_the_eight_bit_optimiser_is_an_error(own_store, weights, monkeypatch, elpv, draw):
+def test_without_bitsandbytes_the_eight_bit_optimiser_is_an_error(
+    own_store, weights, monkeypatch, elpv, draw
+):
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
     with pytest.raises(StudyError, match="'adamw8bit' needs bitsandbytes: pip install"):
         tuned(elpv, draw, "sd15", optimiser="adamw8bit")
@@ -107,22 +169,34 @@ def test_images_are_encoded_once(own_store, weights, monkeypatch, elpv, draw):
     wanted = lora.request(elpv, draw, 64, 0, 6, "sd15", asked)
     backbone, pixels = backbones.load(wanted), elpv.images(64)
     seen, plain = [], large.Large.encode
-    monkeypatch.setattr(large.Large, "encode", lambda self, batch: seen.append(len(batch)) or plain(self, batch))
+    monkeypatch.setattr(
+        large.Large, "encode", lambda self, batch: seen.append(len(batch)) or plain(self, batch)
+    )
     masks = lora._masks(elpv, draw, 64, wanted)
     views = lora._views(backbone, pixels, masks, elpv, draw, wanted, range(6))
     assert sum(seen) == len(views) <= 12
     for step in range(6):
         keys = lora._keys(elpv, draw, wanted, step)[0]
         clean, cover, condition, _ = lora._viewed(views, elpv, draw, wanted, step)
-        assert clean.shape == (2, 4, 8, 8) and cover.shape == (2, 1, 8, 8) and condition.tolist() == [mini.RARE, 1]
+        assert (
+            clean.shape == (2, 4, 8, 8)
+            and cover.shape == (2, 1, 8, 8)
+            and condition.tolist() == [mini.RARE, 1]
+        )
         for (row, _), latents in zip(keys, clean):
-            mirrored = [pixels[row][None][..., ::v, ::h].copy() for v in (1, -1) for h in (1, -1)]  # what ELPV's flips may make of it
-            assert min((plain(backbone, image)[0] - latents).abs().max() for image in mirrored) < 1e-4
+            mirrored = [
+                pixels[row][None][..., ::v, ::h].copy() for v in (1, -1) for h in (1, -1)
+            ]  # what ELPV's flips may make of it
+            assert (
+                min((plain(backbone, image)[0] - latents).abs().max() for image in mirrored) < 1e-4
+            )
 
 
 @pytest.mark.parametrize("mode", ["from_shot", "from_common", "inpaint"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_sources_are_kept_the_more_the_lower_the_strength(own_store, weights, elpv, draw, name, mode):
+def test_sources_are_kept_the_more_the_lower_the_strength(
+    own_store, weights, elpv, draw, name, mode
+):
     adapter = tuned(elpv, draw, name)
     found = []
     for strength in (0.2, 1.0):
@@ -130,7 +204,9 @@ def test_sources_are_kept_the_more_the_lower_the_strength(own_store, weights, el
         backbone = generate.open_backbone(wanted)
         made = generate.sample(backbone, wanted, range(2), elpv, draw).astype(int)
         source = elpv.images(64)[generate.sources(wanted, range(2), draw)]
-        base = backbone.decode(backbone.encode(source))  # a random autoencoder: what the source becomes without a step
+        base = backbone.decode(
+            backbone.encode(source)
+        )  # a random autoencoder: what the source becomes without a step
         found.append(np.abs(made - base).mean() if mode != "inpaint" else (made == source).mean())
     if mode == "inpaint":
         assert min(found) > 0.3  # outside the region the source's own pixels
@@ -142,14 +218,21 @@ def test_a_small_pool_is_the_beginning_of_a_large_one(own_store, weights, monkey
     monkeypatch.setattr(generate, "CHUNK", 3)
     wanted = generate.request(tuned(elpv, draw, "sd15", size=32), elpv, draw, steps=2)
     two, five = generate.pool(wanted, 2, elpv, draw), generate.pool(wanted, 5, elpv, draw)
-    assert five.shape == (5, 1, 32, 32) and np.array_equal(five[:2], two) and len({i.tobytes() for i in five}) == 5
+    assert (
+        five.shape == (5, 1, 32, 32)
+        and np.array_equal(five[:2], two)
+        and len({i.tobytes() for i in five}) == 5
+    )
 
 
 def test_an_adapter_of_another_backbone_is_refused(own_store, weights, elpv, draw):
     adapter = tuned(elpv, draw, "sd15")
     folder = store.find("adapter", adapter)
     for other in ("flux2-klein-4b", "mini"):
-        with pytest.raises(StudyError, match=f"this adapter is for sd15 with the base {adapter['base'][:12]}, not for {other} with"):
+        with pytest.raises(
+            StudyError,
+            match=f"this adapter is for sd15 with the base {adapter['base'][:12]}, not for {other} with",
+        ):
             lora.load(backbones.load(backbones.request(other, elpv, 64)), folder)
 
 
@@ -164,15 +247,21 @@ def test_a_damaged_adapter_is_refused(own_store, weights, elpv, draw):
 def test_bad_sizes_and_settings(own_store, weights, elpv, draw):
     with pytest.raises(StudyError, match="image_size is 128, but sd15 paints 64 pixels"):
         tuned(elpv, draw, "sd15", size=128)
-    for changed, words in (({"optimiser": "sgd"}, "optimiser is 'sgd': known are 'adamw', 'adamw8bit'"), ({"dropout": 1.0}, "dropout is 1.0.*below 1"),
-                           ({"views": 0}, "views is 0"), ({"quantise": 4}, "quantise is 4: known are '', 'nf4'")):
+    for changed, words in (
+        ({"optimiser": "sgd"}, "optimiser is 'sgd': known are 'adamw', 'adamw8bit'"),
+        ({"dropout": 1.0}, "dropout is 1.0.*below 1"),
+        ({"views": 0}, "views is 0"),
+        ({"quantise": 4}, "quantise is 4: known are '', 'nf4'"),
+    ):
         with pytest.raises(StudyError, match=words):
             lora.settings_for("elpv", changed, "sd15")
     with pytest.raises(StudyError, match="unknown setting 'views' of fine-tuning mini"):
         lora.settings_for("elpv", {"views": 2})
 
 
-def test_out_of_memory_is_taken_in_parts_then_explained(own_store, weights, monkeypatch, capsys, elpv, draw):
+def test_out_of_memory_is_taken_in_parts_then_explained(
+    own_store, weights, monkeypatch, capsys, elpv, draw
+):
     plain, fits = large.Diffusion.loss, 1
 
     def tight(self, *given):
@@ -190,16 +279,27 @@ def test_out_of_memory_is_taken_in_parts_then_explained(own_store, weights, monk
 
 
 def test_cells_know_their_backbone(weights, elpv, draw):
-    p = SimpleNamespace(**{name: params.default(name) for name in params.TABLE} | {"backbone": "sd15", "arms": ["real", "lora"], "ratios": [1.0]})
+    p = SimpleNamespace(
+        **{name: params.default(name) for name in params.TABLE}
+        | {"backbone": "sd15", "arms": ["real", "lora"], "ratios": [1.0]}
+    )
     real, synthetic = cells.plan(elpv, draw, p)
-    assert "backbone" not in real and synthetic["backbone"] == "sd15" and synthetic["base"] == backbones.identity("sd15")
+    assert (
+        "backbone" not in real
+        and synthetic["backbone"] == "sd15"
+        and synthetic["base"] == backbones.identity("sd15")
+    )
     p.preset, p.backbone = "paper", "flux2-klein-4b"
     assert cells.plan(elpv, draw, p)[1]["base"].endswith("+nf4")
 
 
-@pytest.mark.parametrize("stem", ["02_lora_finetuning", "03_generation", "04_classifier_sweep", "05_diversity_analysis"])
+@pytest.mark.parametrize(
+    "stem", ["02_lora_finetuning", "03_generation", "04_classifier_sweep", "05_diversity_analysis"]
+)
 def test_notebooks_run_with_a_large_backbone(weights, tmp_path, stem):
-    given = {name: value for name, value in SMALL.items() if name in _declared(stem)} | {"backbone": "sd15"}
+    given = {name: value for name, value in SMALL.items() if name in _declared(stem)} | {
+        "backbone": "sd15"
+    }
     if stem.startswith("04"):
         given |= {"arms": ["real", "lora"], "ratios": [1.0]}
     run(stem, tmp_path, **given)
@@ -208,14 +308,40 @@ def test_notebooks_run_with_a_large_backbone(weights, tmp_path, stem):
 @pytest.mark.slow
 def test_two_processes_tune_the_adapter_of_one(tmp_path, weights, elpv, draw):
     """Two processes of a CPU, launched as `accelerate launch` does on GPUs: the same adapter as from one, up to rounding."""
-    command = ["-m", "fsl_utils", "tune", "-p", "backbone", "sd15", "-p", "adapter_steps", "3", "-p", "n_real", "40"]
+    command = [
+        "-m",
+        "fsl_utils",
+        "tune",
+        "-p",
+        "backbone",
+        "sd15",
+        "-p",
+        "adapter_steps",
+        "3",
+        "-p",
+        "n_real",
+        "40",
+    ]
     found = []
-    for where, n, launcher in (("one", 1, []), ("two", 2, ["-m", "torch.distributed.run", "--nproc_per_node", "2"])):
+    for where, n, launcher in (
+        ("one", 1, []),
+        ("two", 2, ["-m", "torch.distributed.run", "--nproc_per_node", "2"]),
+    ):
         environment = os.environ | {"FSL_STORE": str(tmp_path / where), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run([sys.executable, *launcher, *command], env=environment, cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, *launcher, *command],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
         assert f"by {n} process(es): {tmp_path / where}" in done.stdout
-        found.append(load_file(next((tmp_path / where / "adapter").glob("*/pytorch_lora_weights.safetensors"))))
+        found.append(
+            load_file(
+                next((tmp_path / where / "adapter").glob("*/pytorch_lora_weights.safetensors"))
+            )
+        )
     for key, value in found[0].items():
         torch.testing.assert_close(found[1][key], value, rtol=1e-2, atol=1e-4)
 

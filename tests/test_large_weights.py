@@ -10,8 +10,14 @@ import huggingface_hub
 import pytest
 import tiny
 import torch
-from huggingface_hub.errors import (GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError,
-                                    RevisionNotFoundError)
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from fsl_utils import StudyError, backbones, large, mini, store
 
@@ -35,7 +41,9 @@ def hub(monkeypatch, tmp_path):
 
     def answer(what):
         def download(**asked):
-            assert asked["revision"] and not any(p.endswith((".bin", ".ckpt", ".pt", ".py")) for p in asked["allow_patterns"])
+            assert asked["revision"] and not any(
+                p.endswith((".bin", ".ckpt", ".pt", ".py")) for p in asked["allow_patterns"]
+            )
             if isinstance(what, Exception):
                 raise what
             return str(what)
@@ -50,15 +58,30 @@ def http(kind):
 
 
 @pytest.mark.parametrize("name", LARGE)
-@pytest.mark.parametrize("error, said", [
-    (http(GatedRepoError), r"is gated: accept its licence .* at https://huggingface.co/.*hf auth login"),
-    (http(RevisionNotFoundError), r"commit [0-9a-f]{40} has gone from .*take another in fsl_utils.backbones.CARDS"),
-    (http(RepositoryNotFoundError), r"is not on the hub, or needs `hf auth login`"),
-    (LocalEntryNotFoundError("offline"), r"are not here and the hub cannot be reached: `hf download \S+ --revision [0-9a-f]{40}`"),
-    (OfflineModeIsEnabled("offline"), r"are not here and the hub cannot be reached"),
-    (http(HfHubHTTPError), r"fetching .* failed \(the hub says no\): run it again"),
-    (OSError(errno.ENOSPC, "No space left on device"), r"disk full while fetching .*set HF_HOME to a larger disk"),
-])
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (
+            http(GatedRepoError),
+            r"is gated: accept its licence .* at https://huggingface.co/.*hf auth login",
+        ),
+        (
+            http(RevisionNotFoundError),
+            r"commit [0-9a-f]{40} has gone from .*take another in fsl_utils.backbones.CARDS",
+        ),
+        (http(RepositoryNotFoundError), r"is not on the hub, or needs `hf auth login`"),
+        (
+            LocalEntryNotFoundError("offline"),
+            r"are not here and the hub cannot be reached: `hf download \S+ --revision [0-9a-f]{40}`",
+        ),
+        (OfflineModeIsEnabled("offline"), r"are not here and the hub cannot be reached"),
+        (http(HfHubHTTPError), r"fetching .* failed \(the hub says no\): run it again"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            r"disk full while fetching .*set HF_HOME to a larger disk",
+        ),
+    ],
+)
 def test_every_fault_of_a_download_is_one_line_with_a_way_out(hub, name, error, said):
     hub(error)
     with pytest.raises(StudyError, match=said) as caught:
@@ -66,7 +89,10 @@ def test_every_fault_of_a_download_is_one_line_with_a_way_out(hub, name, error, 
     text, card = str(caught.value), backbones.CARDS[name]
     assert "\n" not in text
     if not isinstance(error, RevisionNotFoundError):
-        assert f"{card.disk:g} GB of disk and {card.memory:g} GB of GPU memory; smaller: backbone='{card.smaller}'" in text
+        assert (
+            f"{card.disk:g} GB of disk and {card.memory:g} GB of GPU memory; smaller: backbone='{card.smaller}'"
+            in text
+        )
 
 
 def test_a_download_that_broke_off_is_noticed(hub, weights, monkeypatch):
@@ -74,13 +100,18 @@ def test_a_download_that_broke_off_is_noticed(hub, weights, monkeypatch):
     hub(weights)
     assert backbones.weights("sd15") == weights
     (weights / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(StudyError, match=r"unet/\*.safetensors is missing, the download broke off: run `hf download"):
+    with pytest.raises(
+        StudyError,
+        match=r"unet/\*.safetensors is missing, the download broke off: run `hf download",
+    ):
         backbones.weights("sd15")
 
 
 def test_every_shard_must_be_there(weights):
     unet = weights / "unet"
-    (unet / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}))
+    (unet / "diffusion_pytorch_model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}})
+    )
     (unet / "one.safetensors").write_bytes(b"x")
     (unet / "two.safetensors").write_bytes(b"")
     assert backbones.missing(weights, ("unet", "vae")) == "unet/two.safetensors"
@@ -90,13 +121,19 @@ def test_every_shard_must_be_there(weights):
 def test_no_room_is_said_before_the_download(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *a, **k: None)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=3e9))
-    with pytest.raises(StudyError, match="flux2-dev takes 113 GB of disk, but 3 GB are free in .*backbone='flux2-klein-4b'"):
+    with pytest.raises(
+        StudyError,
+        match="flux2-dev takes 113 GB of disk, but 3 GB are free in .*backbone='flux2-klein-4b'",
+    ):
         backbones.weights("flux2-dev")
 
 
 def test_a_local_folder_must_hold_the_pipeline(monkeypatch, tmp_path):
     monkeypatch.setenv("FSL_FLUX2_DEV", str(tmp_path))
-    with pytest.raises(StudyError, match="FSL_FLUX2_DEV=.*model_index.json is missing; it must be a folder of a Flux2Pipeline"):
+    with pytest.raises(
+        StudyError,
+        match="FSL_FLUX2_DEV=.*model_index.json is missing; it must be a folder of a Flux2Pipeline",
+    ):
         backbones.weights("flux2-dev")
 
 
@@ -104,7 +141,9 @@ def test_a_local_folder_must_hold_the_pipeline(monkeypatch, tmp_path):
 def test_damaged_weights_are_refused(own_store, weights, part):
     path = next((weights / part).glob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(StudyError, match="not the whole weights of a StableDiffusionPipeline .*download it again"):
+    with pytest.raises(
+        StudyError, match="not the whole weights of a StableDiffusionPipeline .*download it again"
+    ):
         backbones.load(backbones.request("sd15", CELLS, 64))
 
 
@@ -115,7 +154,9 @@ def test_pickled_weights_are_not_read(own_store, weights):
     with pytest.raises(StudyError, match=r"unet/\*.safetensors is missing"):
         backbones.load(backbones.request("sd15", CELLS, 64))
     with pytest.raises(StudyError, match="not the whole weights"):
-        large.load("sd15", "StableDiffusionPipeline", weights, "x", list(large.prompts(CELLS)), 1, 4, "cpu")
+        large.load(
+            "sd15", "StableDiffusionPipeline", weights, "x", list(large.prompts(CELLS)), 1, 4, "cpu"
+        )
 
 
 def test_identity_follows_the_weights(own_store, weights, monkeypatch):
@@ -141,15 +182,26 @@ def test_revisions_are_commits_and_smaller_ones_lead_to_mini():
 def test_what_this_machine_could_run(hub, monkeypatch):
     monkeypatch.setattr(backbones, "gpu_memory", lambda: 24.0)
     here = backbones.feasible()["here"]
-    assert here["mini"] == "yes" and here["sd15"] == here["flux2-klein-4b"] == "yes, after a download"
+    assert (
+        here["mini"] == "yes" and here["sd15"] == here["flux2-klein-4b"] == "yes, after a download"
+    )
     assert here["flux2-dev"] == "needs a GPU of 32 GB (this machine: 24 GB)"
 
 
 def test_settings_and_presets():
     assert backbones.settings("mini") == {}
     paper = backbones.settings("flux2-klein-4b", "paper")
-    assert {name: paper[name] for name in ("rank", "alpha", "dropout", "learning_rate", "optimiser", "quantise")} == {
-        "rank": 64, "alpha": 8, "dropout": 0.08, "learning_rate": 5e-3, "optimiser": "adamw8bit", "quantise": "nf4"}
+    assert {
+        name: paper[name]
+        for name in ("rank", "alpha", "dropout", "learning_rate", "optimiser", "quantise")
+    } == {
+        "rank": 64,
+        "alpha": 8,
+        "dropout": 0.08,
+        "learning_rate": 5e-3,
+        "optimiser": "adamw8bit",
+        "quantise": "nf4",
+    }
     assert backbones.settings("flux2-dev") == backbones.settings("flux2-dev", "paper")
     with pytest.raises(StudyError, match="unknown backbone 'sdxl': known are mini, sd15"):
         backbones.settings("sdxl")
@@ -164,5 +216,8 @@ def test_out_of_memory_while_loading_advises_by_numbers(weights, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(large, "load", full)
-    with pytest.raises(StudyError, match="out of memory: sd15 needs about 10 GB at one image a time, this device has 0 GB.*backbone='mini'"):
+    with pytest.raises(
+        StudyError,
+        match="out of memory: sd15 needs about 10 GB at one image a time, this device has 0 GB.*backbone='mini'",
+    ):
         backbones.load(backbones.request("sd15", CELLS, 64))

@@ -51,7 +51,9 @@ def test_a_fresh_adapter_changes_nothing_and_names_its_row(backbone):
     adapted = lora.attach(backbone, 1)
     adapted.denoiser.eval()
     torch.testing.assert_close(predict(adapted, 1), before)
-    torch.testing.assert_close(predict(adapted, mini.RARE), before)  # the rare class begins as the common one
+    torch.testing.assert_close(
+        predict(adapted, mini.RARE), before
+    )  # the rare class begins as the common one
 
 
 def test_training_lowers_the_loss_and_leaves_the_base_untouched(own_store, elpv, draw):
@@ -61,19 +63,28 @@ def test_training_lowers_the_loss_and_leaves_the_base_untouched(own_store, elpv,
     last = finish(lora.train(elpv, draw, 64, seed=0, steps=12, settings=SMALL))
     tuned = last["backbone"].denoiser.eval()
     fresh = mini.load()
-    kept = {k.replace("base_model.model.", "").replace(".base_layer", "").replace(".original_module", ""): v
-            for k, v in tuned.state_dict().items() if "lora_" not in k and "modules_to_save" not in k}
+    kept = {
+        k.replace("base_model.model.", "")
+        .replace(".base_layer", "")
+        .replace(".original_module", ""): v
+        for k, v in tuned.state_dict().items()
+        if "lora_" not in k and "modules_to_save" not in k
+    }
     assert set(kept) == set(fresh.denoiser.state_dict())
     assert all(torch.equal(kept[k], v) for k, v in fresh.denoiser.state_dict().items())
 
     folder = store.find("adapter", lora.request(elpv, draw, 64, 0, 12, settings=SMALL))
     loaded = lora.load(mini.load(), folder)
-    assert set(loaded.denoiser.state_dict()) == set(fresh.denoiser.state_dict())  # the adapter is in the weights
+    assert set(loaded.denoiser.state_dict()) == set(
+        fresh.denoiser.state_dict()
+    )  # the adapter is in the weights
     torch.testing.assert_close(predict(loaded, mini.RARE), predict(last["backbone"], mini.RARE))
     with torch.no_grad():
         start = lora.attach(base, 1)
         start.denoiser.eval()
-        before, after = (b.loss(rare, row, torch.Generator().manual_seed(5)).mean() for b in (start, loaded))
+        before, after = (
+            b.loss(rare, row, torch.Generator().manual_seed(5)).mean() for b in (start, loaded)
+        )
     assert after < before
     assert not list(lora.train(elpv, draw, 64, 0, 12, settings=SMALL))  # it is there: nothing to do
 
@@ -85,7 +96,9 @@ def test_an_interrupted_run_resumes_to_the_same_adapter(store_at, elpv, draw):
     finish(lora.train(elpv, draw, 64, 0, 4, settings=changed))
     whole = (store.find("adapter", wanted) / "adapter_model.safetensors").read_bytes()
     store_at("broken")
-    list(itertools.islice(lora.train(elpv, draw, 64, 0, 4, settings=changed), 3))  # killed in the third step
+    list(
+        itertools.islice(lora.train(elpv, draw, 64, 0, 4, settings=changed), 3)
+    )  # killed in the third step
     rest = list(lora.train(elpv, draw, 64, 0, 4, settings=changed))
     assert [r["step"] for r in rest] == [3, 4] and len(rest[-1]["losses"]) == 4
     folder = store.find("adapter", wanted)
@@ -95,13 +108,18 @@ def test_an_interrupted_run_resumes_to_the_same_adapter(store_at, elpv, draw):
 
 
 def test_a_damaged_checkpoint_starts_anew(own_store, elpv, draw):
-    path = store.work_folder("adapter", lora.request(elpv, draw, 64, 0, 2, settings=SMALL)) / "checkpoint.safetensors"
+    path = (
+        store.work_folder("adapter", lora.request(elpv, draw, 64, 0, 2, settings=SMALL))
+        / "checkpoint.safetensors"
+    )
     path.write_bytes(b"\x00" * 20)
     assert [r["step"] for r in lora.train(elpv, draw, 64, 0, 2, settings=SMALL)] == [1, 2]
 
 
 def test_nan_loss_stops_with_advice(own_store, monkeypatch, elpv, draw):
-    monkeypatch.setattr(mini.Mini, "loss", lambda *a: torch.tensor([float("nan")], requires_grad=True))
+    monkeypatch.setattr(
+        mini.Mini, "loss", lambda *a: torch.tensor([float("nan")], requires_grad=True)
+    )
     with pytest.raises(StudyError, match="loss is nan at step 0: lower learning_rate"):
         finish(lora.train(elpv, draw, 64, 0, 2))
 
@@ -144,12 +162,25 @@ def test_a_damaged_adapter_or_one_of_another_rank_is_refused(stored):
 
 def test_settings_are_checked_and_part_of_the_key(monkeypatch, elpv, draw):
     monkeypatch.setitem(lora.DOMAIN_SETTINGS, "elpv", {"rank": 8})
-    assert lora.settings_for("elpv")["rank"] == 8 and lora.settings_for("folder")["rank"] == lora.SETTINGS["rank"]
+    assert (
+        lora.settings_for("elpv")["rank"] == 8
+        and lora.settings_for("folder")["rank"] == lora.SETTINGS["rank"]
+    )
     assert lora.settings_for("elpv", {"rank": 2, "zoom": 2})["rank"] == 2
-    keys = {store.key("adapter", lora.request(elpv, draw, 64, 0, 5, settings=s)) for s in (None, {}, {"rank": 8}, {"rank": 2}, {"defect": 5})}
+    keys = {
+        store.key("adapter", lora.request(elpv, draw, 64, 0, 5, settings=s))
+        for s in (None, {}, {"rank": 8}, {"rank": 2}, {"defect": 5})
+    }
     assert len(keys) == 3
-    for changed, words in (({"rnak": 4}, "unknown setting 'rnak'"), ({"rank": 0}, "rank is 0"), ({"rank": 2.5}, "rank is 2.5"), ({"prior": 1}, "below 1"),
-                           ({"zoom": 0.5}, "at least 1"), ({"turn": float("nan")}, "turn is nan"), ({"batch": True}, "batch is True")):
+    for changed, words in (
+        ({"rnak": 4}, "unknown setting 'rnak'"),
+        ({"rank": 0}, "rank is 0"),
+        ({"rank": 2.5}, "rank is 2.5"),
+        ({"prior": 1}, "below 1"),
+        ({"zoom": 0.5}, "at least 1"),
+        ({"turn": float("nan")}, "turn is nan"),
+        ({"batch": True}, "batch is True"),
+    ):
         with pytest.raises(StudyError, match=words):
             lora.settings_for("elpv", changed)
 
@@ -159,7 +190,9 @@ def test_no_shot_is_an_error(own_store, elpv, draw):
         finish(lora.train(elpv, dataclasses.replace(draw, shots=draw.shots[:0]), 64, 0, 1))
 
 
-def test_out_of_memory_halves_the_batch_with_equal_gradients(own_store, monkeypatch, capsys, elpv, draw):
+def test_out_of_memory_halves_the_batch_with_equal_gradients(
+    own_store, monkeypatch, capsys, elpv, draw
+):
     monkeypatch.setitem(mini.UNET, "dropout", 0.0)  # dropout alone is drawn anew
     plain, fits = mini.Mini.loss, 6
 
@@ -173,7 +206,13 @@ def test_out_of_memory_halves_the_batch_with_equal_gradients(own_store, monkeypa
     found = []
     for fits in (6, 2):
         first = next(lora.train(elpv, draw, 64, 0, 2, settings={"batch": 6, "rank": 4}))
-        found.append({n: p.grad.clone() for n, p in first["backbone"].denoiser.named_parameters() if p.requires_grad})
+        found.append(
+            {
+                n: p.grad.clone()
+                for n, p in first["backbone"].denoiser.named_parameters()
+                if p.requires_grad
+            }
+        )
     assert "batch of 6 in 4 parts" in capsys.readouterr().out
     for name, gradient in found[0].items():
         torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-6)
@@ -197,9 +236,14 @@ def test_the_weight_of_a_defect(backbone):
     masks[0, :, 8:12, 20:22] = 255  # half of the latent place (2, 5)
     weight = lora._weight(masks, torch.zeros(2, 16, 16, 16), 9.0)
     assert weight.shape == (2, 1, 16, 16) and torch.equal(weight[1], torch.ones(1, 16, 16))
-    assert float(weight[0].mean()) == pytest.approx(1) and float(weight[0, 0, 2, 5] / weight[0, 0, 0, 0]) == pytest.approx(5)
+    assert float(weight[0].mean()) == pytest.approx(1) and float(
+        weight[0, 0, 2, 5] / weight[0, 0, 0, 0]
+    ) == pytest.approx(5)
 
-    clean, row = torch.randn(3, 16, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 2, 3])
+    clean, row = (
+        torch.randn(3, 16, 16, 16, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([1, 2, 3]),
+    )
     one, other = torch.rand(2, 3, 1, 16, 16, generator=torch.Generator().manual_seed(1))
 
     def loss(*given):
@@ -218,26 +262,36 @@ def test_masks_move_with_their_shots_and_common_images_have_none(tmp_path, monke
         Image.fromarray(np.where(image[0] < 70, 255, 0).astype(np.uint8)).save(paths[path])
     monkeypatch.setattr(regions, "has_masks", lambda domain: True)
     monkeypatch.setattr(readers, "mask_path", paths.get)
-    wanted = lora.request(elpv, draw, 64, 0, 1, settings={"defect": 4, "turn": 5, "zoom": 1.5, "prior": 0.5})
+    wanted = lora.request(
+        elpv, draw, 64, 0, 1, settings={"defect": 4, "turn": 5, "zoom": 1.5, "prior": 0.5}
+    )
     masks = lora._masks(elpv, draw, 64, wanted)
     assert np.array_equal(masks > 0, pixels < 70)
     images, moved, condition, _ = lora._batch(elpv.images(64), masks, elpv, draw, wanted, 3)
     assert images.shape == moved.shape == (16, 1, 64, 64) and moved[8:].max() == 0
-    assert set(condition[:8].tolist()) <= {mini.RARE, mini.NULL} and set(condition[8:].tolist()) <= {1, mini.NULL}
+    assert set(condition[:8].tolist()) <= {mini.RARE, mini.NULL} and set(
+        condition[8:].tolist()
+    ) <= {1, mini.NULL}
     agree = (images[:8] < 70) == (moved[:8] > 127)
     assert agree.float().mean() > 0.95 and (moved[:8] > 127).float().mean() > 0.02
-    assert lora._masks(elpv, draw, 64, lora.request(elpv, draw, 64, 0, 1)).max() == 0  # no setting asks for them
+    assert (
+        lora._masks(elpv, draw, 64, lora.request(elpv, draw, 64, 0, 1)).max() == 0
+    )  # no setting asks for them
 
 
 def checks_that_find(monkeypatch, *copied):
     found = iter(copied)
-    monkeypatch.setattr(lora, "_check", lambda *given: {"copied": next(found), "of": 50, "allowed": 4})
+    monkeypatch.setattr(
+        lora, "_check", lambda *given: {"copied": next(found), "of": 50, "allowed": 4}
+    )
 
 
 STOPPED = {"check_every": 2, "check_from": 2, "batch": 2, "rank": 2}
 
 
-def test_a_run_that_begins_to_copy_keeps_its_last_state_that_passed(store_at, monkeypatch, capsys, elpv, draw):
+def test_a_run_that_begins_to_copy_keeps_its_last_state_that_passed(
+    store_at, monkeypatch, capsys, elpv, draw
+):
     monkeypatch.setattr(copies, "rule", lambda *given, **named: "a rule")
     wanted = lora.request(elpv, draw, 64, 0, 7, settings=STOPPED)
     store_at("whole")
@@ -246,13 +300,21 @@ def test_a_run_that_begins_to_copy_keeps_its_last_state_that_passed(store_at, mo
     for state in lora.train(elpv, draw, 64, 0, 7, settings=STOPPED):
         steps.append(state["step"])
         if state["step"] == 4:
-            good = {n: p.detach().clone() for n, p in state["backbone"].denoiser.named_parameters() if p.requires_grad}
+            good = {
+                n: p.detach().clone()
+                for n, p in state["backbone"].denoiser.named_parameters()
+                if p.requires_grad
+            }
     assert steps == [1, 2, 3, 4, 5, 6] and "step 4 is kept" in capsys.readouterr().out
     kept = {n: p for n, p in state["backbone"].denoiser.named_parameters() if p.requires_grad}
     assert all(torch.equal(kept[n], good[n]) for n in good)
     folder = store.find("adapter", wanted)
     facts = store.manifest(folder)
-    assert facts["kept_step"] == 4 and [c["copied"] for c in facts["checks"]] == [0, 4, 5] and facts["checks"][-1]["step"] == 6
+    assert (
+        facts["kept_step"] == 4
+        and [c["copied"] for c in facts["checks"]] == [0, 4, 5]
+        and facts["checks"][-1]["step"] == 6
+    )
     rows = predict(lora.load(mini.load(), folder), mini.RARE)
     state["backbone"].denoiser.eval()
     torch.testing.assert_close(rows, predict(state["backbone"], mini.RARE))
@@ -264,13 +326,18 @@ def test_a_run_that_begins_to_copy_keeps_its_last_state_that_passed(store_at, mo
     finish(lora.train(elpv, draw, 64, 0, 7, settings=STOPPED))
     again = store.find("adapter", wanted)
     assert store.manifest(again)["checks"] == facts["checks"]
-    assert (again / "adapter_model.safetensors").read_bytes() == (folder / "adapter_model.safetensors").read_bytes()
+    assert (again / "adapter_model.safetensors").read_bytes() == (
+        folder / "adapter_model.safetensors"
+    ).read_bytes()
 
 
 def test_copies_at_the_first_check_are_an_error(own_store, monkeypatch, elpv, draw):
     monkeypatch.setattr(copies, "rule", lambda *given, **named: "a rule")
     checks_that_find(monkeypatch, 30)
-    with pytest.raises(StudyError, match="30 of 50 images are copies at step 2 already .4 may seem so.: train on more shots"):
+    with pytest.raises(
+        StudyError,
+        match="30 of 50 images are copies at step 2 already .4 may seem so.: train on more shots",
+    ):
         finish(lora.train(elpv, draw, 64, 0, 4, settings=STOPPED))
 
 
@@ -283,9 +350,15 @@ def test_the_check_tells_copies_from_images_that_nothing_saw(monkeypatch, elpv, 
     for name, rows in (("shots", np.resize(draw.shots, 50)), ("fresh", fresh)):
         monkeypatch.setattr(generate, "sample", lambda *given: elpv.images(64)[rows])
         found[name] = lora._check(adapted, wanted, rule, elpv, draw)
-    assert found["shots"]["copied"] == 50 and found["fresh"]["copied"] <= found["fresh"]["allowed"] < 25
+    assert (
+        found["shots"]["copied"] == 50
+        and found["fresh"]["copied"] <= found["fresh"]["allowed"] < 25
+    )
     # over all four looks an honest generator is stopped with a chance of at most ALARM
-    assert 4 * binom.sf(found["fresh"]["allowed"], 50, max(copies.QUANTILE, rule.false_alarm)) <= lora.ALARM
+    assert (
+        4 * binom.sf(found["fresh"]["allowed"], 50, max(copies.QUANTILE, rule.false_alarm))
+        <= lora.ALARM
+    )
 
 
 def test_mini_refuses_other_sizes(own_store, elpv, draw):
@@ -295,4 +368,6 @@ def test_mini_refuses_other_sizes(own_store, elpv, draw):
 
 def test_rate_warms_up_and_ends_near_zero():
     rates = np.array([lora.learning_rate(s, 200) for s in range(200)])
-    assert rates[0] < rates[19] and rates.argmax() in range(18, 22) and rates[-1] < 0.001 * rates.max()
+    assert (
+        rates[0] < rates[19] and rates.argmax() in range(18, 22) and rates[-1] < 0.001 * rates.max()
+    )

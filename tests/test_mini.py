@@ -9,7 +9,9 @@ from fsl_utils import StudyError, mini, partitions
 def test_haar_is_orthonormal_and_two_levels_deep():
     matrix = mini.haar_matrix()
     torch.testing.assert_close(matrix @ matrix.T, torch.eye(16))
-    assert torch.equal(matrix[0], torch.full((16,), 0.25))  # the coarsest band is four times the block's mean
+    assert torch.equal(
+        matrix[0], torch.full((16,), 0.25)
+    )  # the coarsest band is four times the block's mean
 
 
 def test_encode_and_decode_are_inverse(backbone, elpv, draw):
@@ -48,7 +50,9 @@ def test_the_loss_is_that_of_rectified_flow(backbone):
     scale = 0.3
     loss = backbone.loss(clean, condition, torch.Generator().manual_seed(1))
     band = backbone.scales.sqrt() / backbone.scales.sqrt().mean()
-    torch.testing.assert_close(loss, (flow[0].square().mean(dim=(2, 3)) * band).mean(dim=1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        loss, (flow[0].square().mean(dim=(2, 3)) * band).mean(dim=1), rtol=1e-4, atol=1e-5
+    )
     for seed in range(1, 20):
         scale, noise = 0.0, torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
         backbone.loss(clean, condition, torch.Generator().manual_seed(seed))
@@ -59,7 +63,11 @@ def test_the_loss_is_that_of_rectified_flow(backbone):
 def test_shipped_weights_beat_the_trivial_prediction_on_development_images(backbone, elpv):
     """Predicting no signal at all gives the loss 1 or more; common images of other groups lie far below it."""
     rows = elpv.rows("development", 0)[:64]
-    loss = backbone.loss(backbone.encode(elpv.images(64)[rows]), torch.full((64,), mini.CONDITIONS["elpv"]), torch.Generator().manual_seed(0))
+    loss = backbone.loss(
+        backbone.encode(elpv.images(64)[rows]),
+        torch.full((64,), mini.CONDITIONS["elpv"]),
+        torch.Generator().manual_seed(0),
+    )
     assert loss.mean() < 0.7
 
 

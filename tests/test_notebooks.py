@@ -29,7 +29,11 @@ def test_form(path):
     assert "params.check(globals(), In)" in cells[1].source
     for node in ast.parse(cells[0].source).body:
         ast.literal_eval(node.value)  # literals alone
-    assert not any(isinstance(node, (ast.FunctionDef, ast.ClassDef)) for c in cells for node in ast.parse(c.source).body)
+    assert not any(
+        isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        for c in cells
+        for node in ast.parse(c.source).body
+    )
     markdown = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown"]
     assert markdown and markdown[0].source.startswith("# ")
 
@@ -43,7 +47,14 @@ def test_defaults_are_those_of_the_table(path):
 
 def run(stem: str, tmp_path: Path, **given) -> Path:
     out = tmp_path / f"{stem}.ipynb"
-    papermill.execute_notebook(ROOT / "notebooks" / f"{stem}.ipynb", out, given, kernel_name="python3", progress_bar=False, cwd=ROOT / "notebooks")
+    papermill.execute_notebook(
+        ROOT / "notebooks" / f"{stem}.ipynb",
+        out,
+        given,
+        kernel_name="python3",
+        progress_bar=False,
+        cwd=ROOT / "notebooks",
+    )
     return out
 
 
@@ -60,7 +71,9 @@ def present(domain: str) -> bool:
 
 
 @pytest.mark.parametrize("domain", ["magnetic_tile", "chestxray14"])
-@pytest.mark.parametrize("stem", ["02_lora_finetuning", "03_generation", "04_classifier_sweep", "05_diversity_analysis"])
+@pytest.mark.parametrize(
+    "stem", ["02_lora_finetuning", "03_generation", "04_classifier_sweep", "05_diversity_analysis"]
+)
 def test_runs_on(domain, stem, tmp_path):
     """ELPV's chain runs in test_grid; notebook 01 in its own test."""
     if not present(domain):
@@ -71,7 +84,13 @@ def test_runs_on(domain, stem, tmp_path):
         if domain == "chestxray14":  # the other classifier, and no features of thousands of images
             given |= {"classifier": "resnet18", "init": "scratch", "classifier_steps": 2}
     executed = nbformat.read(run(stem, tmp_path, domain=domain, **given), as_version=4)
-    pictures = [o for c in executed.cells if c.cell_type == "code" for o in c.outputs if "image/png" in o.get("data", {})]
+    pictures = [
+        o
+        for c in executed.cells
+        if c.cell_type == "code"
+        for o in c.outputs
+        if "image/png" in o.get("data", {})
+    ]
     assert pictures, "a notebook without a figure"
 
 
@@ -79,10 +98,21 @@ def test_runs_on(domain, stem, tmp_path):
 def test_exploration_runs_on(domain, tmp_path):
     if not present(domain):
         pytest.skip(f"NOT RUN: no {domain} in {sheets.data_root()} (set FSL_DATA_DIR)")
-    executed = nbformat.read(run("01_data_exploration", tmp_path, domain=domain, n_real=10), as_version=4)
-    pictures = [o for c in executed.cells if c.cell_type == "code" for o in c.outputs if "image/png" in o.get("data", {})]
+    executed = nbformat.read(
+        run("01_data_exploration", tmp_path, domain=domain, n_real=10), as_version=4
+    )
+    pictures = [
+        o
+        for c in executed.cells
+        if c.cell_type == "code"
+        for o in c.outputs
+        if "image/png" in o.get("data", {})
+    ]
     assert len(pictures) >= 3
 
 
 def _declared(stem: str) -> set[str]:
-    return {node.targets[0].id for node in ast.parse(code(ROOT / "notebooks" / f"{stem}.ipynb")[0].source).body}
+    return {
+        node.targets[0].id
+        for node in ast.parse(code(ROOT / "notebooks" / f"{stem}.ipynb")[0].source).body
+    }

@@ -17,14 +17,19 @@ def tables(draw_from):
     sizes = rng.integers(1, draw_from(st.integers(2, 12)), n_groups)
     rare = rng.random(n_groups) * draw_from(st.floats(0, 1))
     group = np.repeat(np.arange(n_groups), sizes)
-    table = pd.DataFrame({
-        "image": [f"i{i:04d}" for i in range(len(group))], "group": [f"g{g:03d}" for g in group],
-        "stratum": np.array(["a", "b", "c"])[rng.integers(0, 3, n_groups)][group],
-        "label": (rng.random(len(group)) < rare[group]).astype(int),
-    })
+    table = pd.DataFrame(
+        {
+            "image": [f"i{i:04d}" for i in range(len(group))],
+            "group": [f"g{g:03d}" for g in group],
+            "stratum": np.array(["a", "b", "c"])[rng.integers(0, 3, n_groups)][group],
+            "label": (rng.random(len(group)) < rare[group]).astype(int),
+        }
+    )
     clean = (table["label"] == 0).groupby(table["group"]).all()
     strata = table.groupby("group")["stratum"].first()
-    return table.assign(partition=partitions.assign(table, strata[clean], draw_from(st.floats(0, 1)), "any"))
+    return table.assign(
+        partition=partitions.assign(table, strata[clean], draw_from(st.floats(0, 1)), "any")
+    )
 
 
 def drawn(table, number, n_real):
@@ -76,10 +81,16 @@ def test_shots_are_nested_and_spread_evenly_over_groups(table, number):
         assert (draw.shots == everything[:n]).all() and (draw.more == everything[n:]).all()
         assert (draw.validation == one.validation).all()
         # No group gives one more before every other has given as many or all it has.
-        have, taken = pd.Series(groups[everything]).value_counts(), pd.Series(groups[draw.shots]).value_counts()
+        have, taken = (
+            pd.Series(groups[everything]).value_counts(),
+            pd.Series(groups[draw.shots]).value_counts(),
+        )
         taken = taken.reindex(have.index, fill_value=0)
         assert taken[taken < have].min() >= taken.max() - 1 or (taken == have).all()
-    with pytest.raises(StudyError, match=f"n_real is {len(everything) + 1}, but draw {number} has {len(everything)} rare"):
+    with pytest.raises(
+        StudyError,
+        match=f"n_real is {len(everything) + 1}, but draw {number} has {len(everything)} rare",
+    ):
         partitions.draw(table, number, len(everything) + 1)
 
 
@@ -90,14 +101,23 @@ def test_row_order_does_not_matter(table, number, random):
     random.shuffle(order)
     mixed = table.iloc[order].reset_index(drop=True)
     strata = table.groupby("group")["stratum"].first()
-    again = [partitions.assign(t, strata, 0.3, "name").set_axis(t["image"]).sort_index() for t in (table, mixed)]
+    again = [
+        partitions.assign(t, strata, 0.3, "name").set_axis(t["image"]).sort_index()
+        for t in (table, mixed)
+    ]
     assert (again[0] == again[1]).all()
     draw, other = drawn(table, number, 1), drawn(mixed, number, 1)
     assert (draw is None) == (other is None)
     if draw is not None:
         for part in ("shots", "more", "common", "validation", "choosing"):
-            names = [t["image"].to_numpy()[getattr(d, part)] for t, d in ((table, draw), (mixed, other))]
-            assert (names[0] == names[1]).all() if part in ("shots", "more") else set(names[0]) == set(names[1])
+            names = [
+                t["image"].to_numpy()[getattr(d, part)] for t, d in ((table, draw), (mixed, other))
+            ]
+            assert (
+                (names[0] == names[1]).all()
+                if part in ("shots", "more")
+                else set(names[0]) == set(names[1])
+            )
 
 
 @given(tables())
@@ -105,10 +125,18 @@ def test_row_order_does_not_matter(table, number, random):
 def test_by_image_keeps_base_and_remembers_the_groups(table):
     redrawn = partitions.by_image(table, "any")
     assert ((redrawn["partition"] == "base") == (table["partition"] == "base")).all()
-    assert (redrawn["whole_group"] == table["group"]).all() and (redrawn["group"] == table["image"]).all()
+    assert (redrawn["whole_group"] == table["group"]).all() and (
+        redrawn["group"] == table["image"]
+    ).all()
 
 
-@given(st.dictionaries(st.text(min_size=1, max_size=5), st.sampled_from("abc"), min_size=1, max_size=80), st.floats(0, 1), st.integers(0, 99))
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=5), st.sampled_from("abc"), min_size=1, max_size=80
+    ),
+    st.floats(0, 1),
+    st.integers(0, 99),
+)
 def test_pick_takes_its_share_of_every_stratum(groups, share, seed):
     strata = pd.Series(groups)
     taken = partitions.pick(strata, share, np.random.default_rng(seed))
@@ -119,8 +147,15 @@ def test_pick_takes_its_share_of_every_stratum(groups, share, seed):
 
 def simple(n_groups=20, per_group=4) -> pd.DataFrame:
     group = np.repeat([f"g{i:02d}" for i in range(n_groups)], per_group)
-    return pd.DataFrame({"image": [f"i{i:03d}" for i in range(len(group))], "group": group, "stratum": "s",
-                         "label": np.tile([1] + [0] * (per_group - 1), n_groups), "partition": "development"})
+    return pd.DataFrame(
+        {
+            "image": [f"i{i:03d}" for i in range(len(group))],
+            "group": group,
+            "stratum": "s",
+            "label": np.tile([1] + [0] * (per_group - 1), n_groups),
+            "partition": "development",
+        }
+    )
 
 
 def test_draws_differ_and_are_the_same_again():
@@ -137,15 +172,21 @@ def test_words_name_a_stream():
 
 
 def test_too_little_is_told_with_its_number():
-    with pytest.raises(StudyError, match=r"too few groups \(1 development groups, 1 of them with rare images\)"):
+    with pytest.raises(
+        StudyError, match=r"too few groups \(1 development groups, 1 of them with rare images\)"
+    ):
         partitions.draw(simple(1), 0, 1)
-    with pytest.raises(StudyError, match=r"n_real is 50, but draw 0 has 16 rare training images \(20 development groups, 20"):
+    with pytest.raises(
+        StudyError,
+        match=r"n_real is 50, but draw 0 has 16 rare training images \(20 development groups, 20",
+    ):
         partitions.draw(simple(), 0, 50)
     with pytest.raises(StudyError, match="n_real is 0"):
         partitions.draw(simple(), 0, 0)
 
 
 # -- Partitions that are kept ---------------------------------------------------------------------------
+
 
 def keep(path, table):
     clean = (table["label"] == 0).groupby(table["group"]).all()
@@ -188,4 +229,7 @@ def test_a_group_that_changed_is_refused(tmp_path):
     table = simple()
     keep(tmp_path / "kept.csv", table)
     with pytest.raises(StudyError, match=r"1 images changed their group \(first: i005\)"):
-        keep(tmp_path / "kept.csv", table.assign(group=table["group"].where(table["image"] != "i005", "g07")))
+        keep(
+            tmp_path / "kept.csv",
+            table.assign(group=table["group"].where(table["image"] != "i005", "g07")),
+        )

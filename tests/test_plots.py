@@ -35,17 +35,24 @@ def study(tables):
 @pytest.fixture(scope="module")
 def three():
     """A study of three draws on validation: an illustration."""
-    return simulate.study(draws=3, evaluated_on="validation", arms={("real", 0.0): 0.0, ("duplicate", 4.0): 0.1, ("lora_filtered", 4.0): 0.4})
+    return simulate.study(
+        draws=3,
+        evaluated_on="validation",
+        arms={("real", 0.0): 0.0, ("duplicate", 4.0): 0.1, ("lora_filtered", 4.0): 0.4},
+    )
 
 
 # -- Files -----------------------------------------------------------------------------------------------
+
 
 def test_save_writes_pdf_png_and_csv_the_same_twice(study, tmp_path):
     table = contrasts.curve(study)
     files = [plots.save(plots.curve(table), tmp_path / name / "curve_0.5x", table) for name in "ab"]
     assert [f.name for f in files[0]] == ["curve_0.5x.pdf", "curve_0.5x.png", "curve_0.5x.csv"]
     assert [f.read_bytes() for f in files[0]] == [f.read_bytes() for f in files[1]]
-    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == sorted(f.name for f in files[0])  # nothing half-written
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == sorted(
+        f.name for f in files[0]
+    )  # nothing half-written
 
 
 def test_fonts_are_embedded_as_truetype_and_text_is_text(study, tmp_path):
@@ -65,7 +72,12 @@ def test_csv_is_the_table_and_names_the_cells(study, tmp_path):
 
 def test_the_page_holds_the_figures(study):
     assert plots.curve(contrasts.curve(study)).get_figwidth() <= plots.COLUMN
-    assert plots.curve(contrasts.curve(study), gains=contrasts.gains(study, "duplicate")).get_figwidth() <= plots.PAGE
+    assert (
+        plots.curve(
+            contrasts.curve(study), gains=contrasts.gains(study, "duplicate")
+        ).get_figwidth()
+        <= plots.PAGE
+    )
     assert plots.forest(contrasts.forest(study)).get_figwidth() <= plots.PAGE
 
 
@@ -75,10 +87,15 @@ def test_a_level_of_fewer_draws_is_hollow(study):
     for fewer in (0, 1):
         table.loc[short, "n_draws"] -= fewer
         for drawn in (plots.curve(table), plots.panels(table)):
-            assert [len(line.get_xydata()) for line in drawn.axes[0].lines if line.get_markerfacecolor() == "white"] == [1] * fewer
+            assert [
+                len(line.get_xydata())
+                for line in drawn.axes[0].lines
+                if line.get_markerfacecolor() == "white"
+            ] == [1] * fewer
 
 
 # -- Style ------------------------------------------------------------------------------------------------
+
 
 def test_every_arm_has_its_look_and_none_needs_colour():
     assert set(arms.ARMS) <= set(plots.ARM_STYLE)
@@ -88,16 +105,24 @@ def test_every_arm_has_its_look_and_none_needs_colour():
 
 def test_an_arm_without_a_style_gets_one_and_always_the_same():
     assert plots.arm_style("mine") == plots.arm_style("mine")
-    plt.plot([0, 1], color=plots.arm_style("mine")[0], marker=plots.arm_style("mine")[1], linestyle=plots.arm_style("mine")[2])
+    plt.plot(
+        [0, 1],
+        color=plots.arm_style("mine")[0],
+        marker=plots.arm_style("mine")[1],
+        linestyle=plots.arm_style("mine")[2],
+    )
 
 
 # -- What is drawn -------------------------------------------------------------------------------------------
+
 
 def test_curve_draws_the_means_of_the_arms_asked_for(study):
     table = contrasts.curve(study)
     axis = plots.curve(table, ["real", "lora"]).axes[0]
     drawn = [line for line in axis.get_lines() if line.get_marker() == plots.arm_style("lora")[1]]
-    assert len(drawn) == 1 and drawn[0].get_ydata() == pytest.approx(table[table["arm"] == "lora"].sort_values("ratio")["mean"])
+    assert len(drawn) == 1 and drawn[0].get_ydata() == pytest.approx(
+        table[table["arm"] == "lora"].sort_values("ratio")["mean"]
+    )
     labels = [text.get_text() for text in axis.figure.legends[0].get_texts()]
     assert labels == ["real", "lora"]
     assert [t.get_text() for t in axis.get_xticklabels()] == ["0", "0.5", "1", "2", "4", "10", "20"]
@@ -107,35 +132,75 @@ def test_forest_fills_what_is_significant_and_nothing_else(study):
     table = contrasts.forest(study)
     figure = plots.forest(table)
     for axis, (_, part) in zip(figure.axes, table.groupby("control", sort=False)):
-        points = {round(float(line.get_xdata()[0]), 9): line for line in axis.get_lines() if line.get_marker() not in ("None", None, "")}
+        points = {
+            round(float(line.get_xdata()[0]), 9): line
+            for line in axis.get_lines()
+            if line.get_marker() not in ("None", None, "")
+        }
         for row in part.itertuples():
-            assert (points[round(row.difference, 9)].get_markerfacecolor() != "white") == (row.p_holm < 0.05)
+            assert (points[round(row.difference, 9)].get_markerfacecolor() != "white") == (
+                row.p_holm < 0.05
+            )
 
 
 def test_overview_has_a_panel_a_task_a_colour_a_classifier_and_every_contrast(study, three):
-    other = stats.resample(*simulate.study("tiles", arms={("real", 0.0): 0.0, ("duplicate", 4.0): 0.1, ("lora", 4.0): 0.4}, draws=3, classifier="resnet18"))
+    other = stats.resample(
+        *simulate.study(
+            "tiles",
+            arms={("real", 0.0): 0.0, ("duplicate", 4.0): 0.1, ("lora", 4.0): 0.4},
+            draws=3,
+            classifier="resnet18",
+        )
+    )
     table = pd.concat([contrasts.against(one, "duplicate") for one in (study, other)])
     figure = plots.overview(table)
     assert [axis.get_title(loc="left").split(":")[0] for axis in figure.axes] == ["elpv", "tiles"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["probe", "resnet18"]
     for axis, (_, part) in zip(figure.axes, table.groupby("domain")):
-        points = {round(float(line.get_xdata()[0]), 9): line.get_markerfacecolor() != "white" for line in axis.get_lines() if line.get_marker() not in ("None", None, "") and len(line.get_xdata())}
+        points = {
+            round(float(line.get_xdata()[0]), 9): line.get_markerfacecolor() != "white"
+            for line in axis.get_lines()
+            if line.get_marker() not in ("None", None, "") and len(line.get_xdata())
+        }
         assert points == {round(row.difference, 9): row.p_holm < 0.05 for row in part.itertuples()}
     assert "FEWER THAN 10 DRAWS" in figure.get_suptitle()
-    assert "PRELIMINARY" in plots.overview(contrasts.against(stats.resample(*three), "duplicate")).get_suptitle()
+    assert (
+        "PRELIMINARY"
+        in plots.overview(contrasts.against(stats.resample(*three), "duplicate")).get_suptitle()
+    )
 
 
 def test_shots_has_a_panel_a_task_and_marks_each_contrast_over_its_number_of_shots(study):
-    fewer = stats.resample(*simulate.study("elpv", arms={("real", 0.0): 0.0, ("duplicate", 4.0): 0.1, ("lora", 4.0): 0.3}, draws=3, n_real=10))
+    fewer = stats.resample(
+        *simulate.study(
+            "elpv",
+            arms={("real", 0.0): 0.0, ("duplicate", 4.0): 0.1, ("lora", 4.0): 0.3},
+            draws=3,
+            n_real=10,
+        )
+    )
     more = contrasts.against(study, "duplicate")
     table = pd.concat([more, contrasts.against(fewer, "duplicate")])
     figure = plots.shots(table)
-    axis, = figure.axes
+    (axis,) = figure.axes
     assert [label.get_text() for label in axis.get_xticklabels()] == ["10\n3 draws", "20\n10 draws"]
-    marks = {round(float(line.get_ydata()[0]), 9): (round(float(line.get_xdata()[0])), line.get_markerfacecolor() != "white")
-             for line in axis.get_lines() if line.get_marker() not in ("None", None, "") and len(line.get_xdata())}
-    assert marks == {round(row.difference, 9): (int(row.n_real > 10), row.p_holm < 0.05) for row in table.itertuples()}
-    ends = {tuple(np.round(path.vertices[:, 1], 9)) for lines in axis.collections for path in lines.get_paths()}
+    marks = {
+        round(float(line.get_ydata()[0]), 9): (
+            round(float(line.get_xdata()[0])),
+            line.get_markerfacecolor() != "white",
+        )
+        for line in axis.get_lines()
+        if line.get_marker() not in ("None", None, "") and len(line.get_xdata())
+    }
+    assert marks == {
+        round(row.difference, 9): (int(row.n_real > 10), row.p_holm < 0.05)
+        for row in table.itertuples()
+    }
+    ends = {
+        tuple(np.round(path.vertices[:, 1], 9))
+        for lines in axis.collections
+        for path in lines.get_paths()
+    }
     assert ends == {(round(row.low, 9), round(row.high, 9)) for row in table.itertuples()}
     assert "FEWER THAN 10 DRAWS" in figure.get_suptitle()
 
@@ -153,11 +218,15 @@ def test_few_draws_and_validation_stand_on_every_figure_and_table(three):
     cells, scores = three
     study = stats.resample(cells, scores)
     made = [
-        plots.curve(contrasts.curve(study)), plots.panels(contrasts.curve(study)), plots.forest(contrasts.forest(study)),
+        plots.curve(contrasts.curve(study)),
+        plots.panels(contrasts.curve(study)),
+        plots.forest(contrasts.forest(study)),
         plots.paired_slopes(contrasts.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))),
         plots.pr_curves(contrasts.pr_curves(cells, scores, [("real", 0.0)], replicates=20), 0.3),
     ]
-    heads = [figure.get_suptitle() for figure in made] + list(markup.render(contrasts.summary(cells, scores)))
+    heads = [figure.get_suptitle() for figure in made] + list(
+        markup.render(contrasts.summary(cells, scores))
+    )
     for head in heads:
         assert "ILLUSTRATION: 3 DRAWS" in head.replace("\n", " ") and "PRELIMINARY" in head
     for figure in made:  # and not beyond its edge
@@ -167,14 +236,23 @@ def test_few_draws_and_validation_stand_on_every_figure_and_table(three):
 
 def test_the_rest_of_the_figures_are_drawn(tables, study):
     rate = contrasts.exchange_rate(study, "lora")
-    points = [line.get_ydata() for line in plots.exchange_rate(rate).axes[0].get_lines() if len(line.get_ydata()) == len(rate)]
+    points = [
+        line.get_ydata()
+        for line in plots.exchange_rate(rate).axes[0].get_lines()
+        if len(line.get_ydata()) == len(rate)
+    ]
     assert any(np.allclose(y, rate["images"]) for y in points)
     pools = pd.DataFrame({"pool": tables[0]["pool"].loc[lambda p: p != ""].unique()})
     pools["kid"] = np.linspace(0, 1, len(pools))
     gains = contrasts.pool_gains(tables[0], pools)
     axis = plots.scatter(gains, "kid").axes[0]
-    assert axis.get_title(loc="left").endswith("10 draws") and sum(len(line.get_xdata()) for line in axis.lines[:-1]) == len(gains)
-    assert plots.scatter(gains.head(3), "kid").axes[0].get_title(loc="left") == f"{gains.head(3)['draw'].nunique()} draws"  # too few for a correlation
+    assert axis.get_title(loc="left").endswith("10 draws") and sum(
+        len(line.get_xdata()) for line in axis.lines[:-1]
+    ) == len(gains)
+    assert (
+        plots.scatter(gains.head(3), "kid").axes[0].get_title(loc="left")
+        == f"{gains.head(3)['draw'].nunique()} draws"
+    )  # too few for a correlation
     pairs = pd.DataFrame({"kind": ["real", "real", "synthetic"], "value": [0.1, 0.3, 0.2]})
     labels = [text.get_text() for text in plots.histograms(pairs, "LPIPS").legends[0].get_texts()]
     assert labels == ["real (2)", "synthetic (1)"]
@@ -186,14 +264,22 @@ def test_sheet_shows_every_pixel_as_it_is():
     figure = plots.sheet([("grey", grey), ("none", grey[:0]), ("colour", colour)], per_row=3)
     assert [axis.get_title(loc="left") for axis in figure.axes] == ["grey", "colour"]
     first, second = (axis.get_images()[0].get_array() for axis in figure.axes)
-    assert (first[9:17, 9:17] == grey[4, 0][..., None]).all()  # the fifth image: second row, second column
+    assert (
+        first[9:17, 9:17] == grey[4, 0][..., None]
+    ).all()  # the fifth image: second row, second column
     assert (second[:8, 9:17] == colour[1].transpose(1, 2, 0)).all()
 
 
-@pytest.mark.parametrize("rows, word", [
-    ([], "no image"), ([("a", np.zeros((0, 1, 8, 8), np.uint8))], "no image"), ([("a", np.zeros((2, 1, 8, 8)))], "uint8"),
-    ([("a", np.zeros((2, 8, 8), np.uint8))], "'a'"), ([("a", np.zeros((2, 2, 8, 8), np.uint8))], "'a'"),
-])
+@pytest.mark.parametrize(
+    "rows, word",
+    [
+        ([], "no image"),
+        ([("a", np.zeros((0, 1, 8, 8), np.uint8))], "no image"),
+        ([("a", np.zeros((2, 1, 8, 8)))], "uint8"),
+        ([("a", np.zeros((2, 8, 8), np.uint8))], "'a'"),
+        ([("a", np.zeros((2, 2, 8, 8), np.uint8))], "'a'"),
+    ],
+)
 def test_a_sheet_of_something_else_is_refused(rows, word):
     with pytest.raises(StudyError, match=word):
         plots.sheet(rows)
@@ -219,9 +305,27 @@ def test_explorer_follows_its_knobs(tables, monkeypatch):
 def test_worst_errors_are_shown_as_images(elpv):
     table = elpv.table[elpv.table["partition"] == "test"].iloc[::9]
     cell = "a" * 64
-    scores = pd.DataFrame({"cell": cell, "image": table["image"], "group": table["group"], "partition": "test", "label": table["label"],
-                           "score": np.linspace(0, 1, len(table))})
-    cells = pd.DataFrame([{"cell": cell, "domain": "elpv", "rare_class": elpv.rare_class, "protocol": "group", "image_size": 16}])
+    scores = pd.DataFrame(
+        {
+            "cell": cell,
+            "image": table["image"],
+            "group": table["group"],
+            "partition": "test",
+            "label": table["label"],
+            "score": np.linspace(0, 1, len(table)),
+        }
+    )
+    cells = pd.DataFrame(
+        [
+            {
+                "cell": cell,
+                "domain": "elpv",
+                "rare_class": elpv.rare_class,
+                "protocol": "group",
+                "image_size": 16,
+            }
+        ]
+    )
     shown = plots.worst(cells, scores, cell, count=2).axes[0].get_images()[0].get_array()
     lowest = table[table["label"] == 1].iloc[0]["image"]
     expected = elpv.images(16)[int(np.flatnonzero(elpv.table["image"] == lowest)[0])]

@@ -11,7 +11,9 @@ from fsl_utils import StudyError, mini, pretrain
 
 def test_base_images_are_common_and_from_base_groups(elpv):
     images, condition, held_out, files = pretrain.base_images([elpv])
-    assert images.shape == (len(condition), 1, 64, 64) and set(condition) == {mini.CONDITIONS["elpv"]}
+    assert images.shape == (len(condition), 1, 64, 64) and set(condition) == {
+        mini.CONDITIONS["elpv"]
+    }
     table = elpv.table.set_index("image").loc[files["elpv"]]
     assert set(table["partition"]) == {"base"} and set(table["label"]) == {0}
     assert 0 < held_out.mean() < 0.35
@@ -21,8 +23,15 @@ def test_base_images_are_common_and_from_base_groups(elpv):
 def test_a_killed_run_resumes_to_the_same_weights(elpv, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     rows = list(pretrain.run([elpv], 4, whole, checkpoint_every=2))
-    assert [r["step"] for r in rows] == [1, 2, 3, 4] and [("held_out" in r) for r in rows] == [False, True, False, True]
-    list(itertools.islice(pretrain.run([elpv], 4, broken, checkpoint_every=2), 3))  # killed in the third step
+    assert [r["step"] for r in rows] == [1, 2, 3, 4] and [("held_out" in r) for r in rows] == [
+        False,
+        True,
+        False,
+        True,
+    ]
+    list(
+        itertools.islice(pretrain.run([elpv], 4, broken, checkpoint_every=2), 3)
+    )  # killed in the third step
     assert not (broken / "mini.safetensors").exists()
     assert [r["step"] for r in pretrain.run([elpv], 4, broken, checkpoint_every=2)] == [3, 4]
     a, b = (load_file(folder / "mini.safetensors") for folder in (whole, broken))
@@ -36,7 +45,10 @@ def test_continued_from_given_weights(elpv, tmp_path):
         pass
     before, after = mini.load(mini.SHIPPED), mini.load(tmp_path / "mini.safetensors")
     assert torch.equal(before.scales, after.scales) and after.about["start"] == before.hash
-    moved = max((a - b).abs().max() for a, b in zip(before.denoiser.parameters(), after.denoiser.parameters()))
+    moved = max(
+        (a - b).abs().max()
+        for a, b in zip(before.denoiser.parameters(), after.denoiser.parameters())
+    )
     assert 0 < moved < 0.01
 
 

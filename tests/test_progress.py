@@ -17,11 +17,21 @@ def nodes(tmp_path, own_store):
 
 def finish(node, seconds: float, made: bool = True):
     """A finished run of a node, as the engine would have left it, without running anything."""
-    thing = store.make(node.stage.removesuffix("s"), {"of": node.title, "stage": node.stage}, lambda folder: (folder / "x.txt").write_text("x" * 100))
+    thing = store.make(
+        node.stage.removesuffix("s"),
+        {"of": node.title, "stage": node.stage},
+        lambda folder: (folder / "x.txt").write_text("x" * 100),
+    )
     things = [f"{thing.parent.name}/{thing.name}"]
 
     def build(folder):
-        return {"things": things, "made": things if made else [], "made_bytes": 100, "node_threads": 2, "cpu_seconds": 1.0}
+        return {
+            "things": things,
+            "made": things if made else [],
+            "made_bytes": 100,
+            "node_threads": 2,
+            "cpu_seconds": 1.0,
+        }
 
     folder = store.make("run", grid.request(node), build)
     record = store.manifest(folder) | {"seconds": seconds}
@@ -41,9 +51,16 @@ def test_a_row_a_stage_says_where_the_grid_stands(nodes, own_store):
     assert frame.loc["adapter", ["done", "running", "failed", "left"]].tolist() == [1, 0, 1, 0]
     assert frame.loc["pool", ["done", "running", "failed", "left"]].tolist() == [0, 1, 0, 1]
     assert frame.loc["all", ["done", "running", "failed", "left", "of"]].tolist() == [1, 1, 1, 5, 8]
-    assert frame.loc["adapter", "an_hour"] == pytest.approx(60, rel=0.1) and frame.loc["all", "hours_left"] > 0
-    assert progress.lines(frame)[0].startswith("adapter      1 of 2 done, 0 running, 1 failed, 0 left")
-    os.utime(marker, (time.time() - 600,) * 2)  # its worker is dead: no sign of life for ten minutes
+    assert (
+        frame.loc["adapter", "an_hour"] == pytest.approx(60, rel=0.1)
+        and frame.loc["all", "hours_left"] > 0
+    )
+    assert progress.lines(frame)[0].startswith(
+        "adapter      1 of 2 done, 0 running, 1 failed, 0 left"
+    )
+    os.utime(
+        marker, (time.time() - 600,) * 2
+    )  # its worker is dead: no sign of life for ten minutes
     [frame] = progress.watch(nodes, [progress.states(nodes)])
     assert frame.loc["pool", ["running", "left"]].tolist() == [0, 2]
 
@@ -67,29 +84,47 @@ def test_a_log_is_plain_and_a_terminal_written_in_place(nodes):
     log, terminal = io.StringIO(), Terminal()
     assert progress.show(nodes, events, log) is events[1]
     progress.show(nodes, events, terminal)
-    assert "\x1b" not in log.getvalue() and log.getvalue().count("\n") == 10  # five lines at the start and at the end
+    assert (
+        "\x1b" not in log.getvalue() and log.getvalue().count("\n") == 10
+    )  # five lines at the start and at the end
     assert terminal.getvalue().count("\x1b[5F\x1b[J") == 1 and "1 of 2 done" in terminal.getvalue()
 
 
-@pytest.mark.parametrize("seconds, words", [(0, "0 s"), (89, "89 s"), (91, "2 min"), (3599, "1 h 00 min"), (7260, "2 h 01 min")])
+@pytest.mark.parametrize(
+    "seconds, words",
+    [(0, "0 s"), (89, "89 s"), (91, "2 min"), (3599, "1 h 00 min"), (7260, "2 h 01 min")],
+)
 def test_durations_in_words(seconds, words):
     assert progress.duration(seconds) == words
 
 
 def test_a_plan_takes_measured_costs_where_there_are_some(nodes, own_store):
     adapter, pool, cells = nodes[:3]
-    assert costs.of(adapter, costs.measured())[0] == pytest.approx(400 * costs.SHIPPED["adapter mini"][0])
+    assert costs.of(adapter, costs.measured())[0] == pytest.approx(
+        400 * costs.SHIPPED["adapter mini"][0]
+    )
     finish(adapter, 800.0)
     assert costs.of(adapter, costs.measured())[0] == pytest.approx(1600)  # two threads
     finish(nodes[3], 1.0, made=False)  # found everything in the store: no measurement
     assert costs.of(adapter, costs.measured())[0] == pytest.approx(1600)
-    table = {"adapter mini": (1.0, 1e6), "pool mini": (0.0, 0.0), "cells probe": (100.0, 0.0), "report mini": (0.0, 0.0)}
+    table = {
+        "adapter mini": (1.0, 1e6),
+        "pool mini": (0.0, 0.0),
+        "cells probe": (100.0, 0.0),
+        "report mini": (0.0, 0.0),
+    }
     assert costs.of(cells, table)[0] == 100
     assert costs.wall(nodes, table, 2, 1) == 500  # 400 steps, then the cells: either chain alone
     assert costs.wall(nodes, table, 1, 1) == 1000 and costs.wall(nodes, table, 1, 2) == 500
     text = progress.plan(nodes, set(), 2, 1)
-    assert sum(line.startswith("to run") for line in text) == 8 and "8 notebooks, 0 done" in text[-1]
-    assert costs.unknown(nodes, {"adapter mini": (1.0, 1.0)}) == ["cells probe", "pool mini", "report mini"]
+    assert (
+        sum(line.startswith("to run") for line in text) == 8 and "8 notebooks, 0 done" in text[-1]
+    )
+    assert costs.unknown(nodes, {"adapter mini": (1.0, 1.0)}) == [
+        "cells probe",
+        "pool mini",
+        "report mini",
+    ]
 
 
 def test_pools_made_on_the_way_are_counted(nodes):

@@ -18,10 +18,18 @@ SIZE = 64
 def tiles(tmp_path, monkeypatch):
     """4 defective tiles (grey 90, the defect 60 brighter, one with an empty mask), 5 common ones (grey 160), 3 not of the draw."""
     monkeypatch.setenv("FSL_STORE", str(tmp_path / "store"))
-    marks = [(slice(10, 22), slice(8, 20)), (slice(30, 33), slice(5, 60)), (slice(0, 0), slice(0, 0)), (slice(40, 41), slice(63, 64))]
+    marks = [
+        (slice(10, 22), slice(8, 20)),
+        (slice(30, 33), slice(5, 60)),
+        (slice(0, 0), slice(0, 0)),
+        (slice(40, 41), slice(63, 64)),
+    ]
     rows = []
     for i in range(12):
-        photo, mask = np.full((SIZE, SIZE), 90 if i < 4 else 160, np.uint8), np.zeros((SIZE, SIZE), np.uint8)
+        photo, mask = (
+            np.full((SIZE, SIZE), 90 if i < 4 else 160, np.uint8),
+            np.zeros((SIZE, SIZE), np.uint8),
+        )
         if i < 4:
             photo[marks[i]] += 60
             mask[marks[i]] = 255
@@ -32,7 +40,15 @@ def tiles(tmp_path, monkeypatch):
         Image.fromarray(mask).save(readers.mask_path(path))
         rows.append((path.name, str(path), int(i < 4), f"tile{i}", "development"))
     table = pd.DataFrame(rows, columns=["image", "path", "label", "group", "partition"])
-    draw = partitions.Draw(0, np.arange(4), np.arange(4, 9), np.arange(0), np.arange(9, 12), table["label"].to_numpy(), table["group"].to_numpy())
+    draw = partitions.Draw(
+        0,
+        np.arange(4),
+        np.arange(4, 9),
+        np.arange(0),
+        np.arange(9, 12),
+        table["label"].to_numpy(),
+        table["group"].to_numpy(),
+    )
     return domains.Domain("magnetic_tile", "any_defect", "free", "group", table), draw
 
 
@@ -50,12 +66,16 @@ def test_masks_are_those_of_the_shots_that_have_one(tiles):
     domain, draw = tiles
     rows, found = regions.masks(domain, draw, SIZE)
     assert rows.tolist() == [0, 1, 3] and found.sum(axis=(1, 2)).tolist() == [144, 165, 1]
-    assert regions.masks(domain, draw, 16)[1].any(axis=(1, 2)).sum() >= 2  # scaled down, thin marks stay
+    assert (
+        regions.masks(domain, draw, 16)[1].any(axis=(1, 2)).sum() >= 2
+    )  # scaled down, thin marks stay
 
 
 def test_without_a_mask_there_is_no_region(tiles):
     domain, draw = tiles
-    unmarked = partitions.Draw(0, np.array([2]), draw.common, draw.more, draw.validation, draw.labels, draw.groups)
+    unmarked = partitions.Draw(
+        0, np.array([2]), draw.common, draw.more, draw.validation, draw.labels, draw.groups
+    )
     with pytest.raises(StudyError, match="none of the masks of the 1 shots of draw 0"):
         regions.masks(domain, unmarked, SIZE)
     readers.mask_path(domain.table["path"][1]).unlink()
@@ -63,7 +83,12 @@ def test_without_a_mask_there_is_no_region(tiles):
         regions.masks(domain, draw, SIZE)
 
 
-MASKS = {"corner": blob(slice(0, 9), slice(55, 64)), "thin": blob(31, slice(2, 62)), "half": blob(slice(0, 64), slice(0, 34)), "pixel": blob(63, 0)}
+MASKS = {
+    "corner": blob(slice(0, 9), slice(55, 64)),
+    "thin": blob(31, slice(2, 62)),
+    "half": blob(slice(0, 64), slice(0, 34)),
+    "pixel": blob(63, 0),
+}
 
 
 @pytest.mark.parametrize("name", MASKS)
@@ -72,7 +97,9 @@ def test_a_moved_mask_stays_whole_and_inside_the_frame(name):
     placed = [regions.moved(mask, regions.placement(mask, "hv", rng(i))) for i in range(60)]
     areas = np.array([each.sum() for each in placed]) / mask.sum()
     assert all(each.dtype == bool for each in placed)
-    assert areas.min() > 0.75 and areas.max() <= (4 if name == "pixel" else 1.3)  # a part outside would be missing
+    assert areas.min() > 0.75 and areas.max() <= (
+        4 if name == "pixel" else 1.3
+    )  # a part outside would be missing
     if name != "half":
         assert len({each.tobytes() for each in placed}) > 20
     again = regions.moved(mask, regions.placement(mask, "hv", rng(7)))
@@ -89,7 +116,11 @@ def test_unturned_masks_are_mirrored_and_shifted_exactly_and_images_go_with_them
             place = regions.placement(mask, flips, rng(i))
             marked = regions.moved(mask, place)
             cut = regions.moved(image, place)[marked].reshape(7, 14)
-            way = [w for w, axes in (("", ()), ("v", (0,)), ("h", (1,)), ("hv", (0, 1))) if np.array_equal(cut, np.flip(image[20:27, 30:44], axes))]
+            way = [
+                w
+                for w, axes in (("", ()), ("v", (0,)), ("h", (1,)), ("hv", (0, 1)))
+                if np.array_equal(cut, np.flip(image[20:27, 30:44], axes))
+            ]
             assert way and (flips or way == [""])
             seen |= set(way)
             points = np.argwhere(marked)
@@ -116,7 +147,9 @@ class Known(types.SimpleNamespace):
 
     def predict(self, latents, timesteps, condition):
         self.seen = latents.shape
-        return torch.where((condition == mini.RARE)[:, None, None, None], latents + self.changed, latents)
+        return torch.where(
+            (condition == mini.RARE)[:, None, None, None], latents + self.changed, latents
+        )
 
 
 def test_the_region_lies_where_the_predictions_differ():
@@ -125,7 +158,11 @@ def test_the_region_lies_where_the_predictions_differ():
     clean = torch.zeros(1, 16, 16, 16)
     region = regions.difference(Known(changed=changed), clean, (mini.RARE, 1), seed=0, number=3)
     where = changed.numpy().repeat(4, 0).repeat(4, 1) > 0
-    assert region.shape == (SIZE, SIZE) and region[where].all() and 0 < region.mean() <= regions.SETTINGS["area"] + 1 / 256
+    assert (
+        region.shape == (SIZE, SIZE)
+        and region[where].all()
+        and 0 < region.mean() <= regions.SETTINGS["area"] + 1 / 256
+    )
     with pytest.raises(StudyError, match="image 3: no region"):
         regions.difference(Known(changed=0 * changed), clean, (mini.RARE, 1), seed=0, number=3)
 
@@ -138,7 +175,11 @@ def test_pasting_changes_the_region_alone_and_keeps_the_contrast_of_the_defect(t
     for image in made[:, 0]:
         untouched = image == 160
         assert 0.5 < untouched.mean() < 1
-        assert 165 < image.max() <= 225 and image.min() >= 140  # neither the shot's darker ground nor an image that is not of the draw
-    assert np.median(made.max(axis=(1, 2, 3))) == pytest.approx(220, abs=8)  # 60 brighter than what surrounds it, as in the shot
+        assert (
+            165 < image.max() <= 225 and image.min() >= 140
+        )  # neither the shot's darker ground nor an image that is not of the draw
+    assert np.median(made.max(axis=(1, 2, 3))) == pytest.approx(
+        220, abs=8
+    )  # 60 brighter than what surrounds it, as in the shot
     assert np.array_equal(regions.paste(domain, draw, SIZE, seed=0, numbers=[5]), made[5:6])
     assert not np.array_equal(regions.paste(domain, draw, SIZE, seed=1, numbers=[5]), made[5:6])

@@ -7,10 +7,18 @@ import simulate
 from fsl_utils import StudyError, results, stats
 
 
-@pytest.mark.parametrize("column, values", [
-    ("protocol", ("group", "image")), ("image_size", (64, 128)), ("base", ("0123456789ab", "ba9876543210")), ("n_real", (20, 40)),
-    ("evaluated_on", ("test", "validation")), ("classifier", ("probe", "resnet18")), ("domain", ("elpv", "tiles")),
-])
+@pytest.mark.parametrize(
+    "column, values",
+    [
+        ("protocol", ("group", "image")),
+        ("image_size", (64, 128)),
+        ("base", ("0123456789ab", "ba9876543210")),
+        ("n_real", (20, 40)),
+        ("evaluated_on", ("test", "validation")),
+        ("classifier", ("probe", "resnet18")),
+        ("domain", ("elpv", "tiles")),
+    ],
+)
 def test_cells_that_differ_are_never_averaged(few, column, values):
     cells, scores = few
     mixed = cells.copy()
@@ -45,31 +53,37 @@ def edited(cells, column, value):
     return cells
 
 
-@pytest.mark.parametrize("change, word", [
-    (lambda c, s: (c.drop(columns="pr_auc"), s), "missing: \\['pr_auc'\\]"),
-    (lambda c, s: (c.assign(mine=1), s), "unknown: \\['mine'\\]"),
-    (lambda c, s: (c, s.drop(columns="group")), "missing: \\['group'\\]"),
-    (lambda c, s: (c.iloc[:0], s), "no rows"),
-    (lambda c, s: (edited(c, "pr_auc", 1.2), s), "line 6: pr_auc"),
-    (lambda c, s: (edited(c, "pr_auc", 0.5), s), "pr_auc of cell .* but its scores give"),
-    (lambda c, s: (edited(c, "f1_at_threshold", 0.5), s), "f1_at_threshold of cell"),
-    (lambda c, s: (edited(c, "pr_auc", "good"), s), "pr_auc holds something that is no number"),
-    (lambda c, s: (edited(c, "pr_auc", ""), s), "pr_auc is .*nan"),
-    (lambda c, s: (edited(c, "n_test_groups", 2), s), "n_test_groups of cell"),
-    (lambda c, s: (edited(c, "evaluated_on", "train"), s), "evaluated_on is 'train'"),
-    (lambda c, s: (edited(c, "evaluated_on", "validation"), s), "n_test of cell"),
-    (lambda c, s: (edited(c, "cell", "../x"), s), "cell is '../x'"),
-    (lambda c, s: (edited(c, "draw", 1.5), s), "draw is"),
-    (lambda c, s: (edited(c, "ratio", -1), s), "ratio is"),
-    (lambda c, s: (edited(c, "cell", c["cell"].iloc[0]), s), "the same key"),
-    (lambda c, s: (c.assign(seed=0), s), "the same settings"),
-    (lambda c, s: (c.iloc[1:], s), "different runs"),
-    (lambda c, s: (c, s[s["cell"] != c["cell"].iloc[0]]), "different runs"),
-    (lambda c, s: (c, s.assign(score=s["score"].where(s.index != 7))), "impossible score"),
-    (lambda c, s: (c, s.assign(partition="development")), "impossible partition"),
-    (lambda c, s: (c, s.assign(image="a.png")), "scored twice"),
-    (lambda c, s: (c, s.assign(label=s["label"].where(s["cell"] != c["cell"].iloc[0], 0))), "no images of both classes"),
-])
+@pytest.mark.parametrize(
+    "change, word",
+    [
+        (lambda c, s: (c.drop(columns="pr_auc"), s), "missing: \\['pr_auc'\\]"),
+        (lambda c, s: (c.assign(mine=1), s), "unknown: \\['mine'\\]"),
+        (lambda c, s: (c, s.drop(columns="group")), "missing: \\['group'\\]"),
+        (lambda c, s: (c.iloc[:0], s), "no rows"),
+        (lambda c, s: (edited(c, "pr_auc", 1.2), s), "line 6: pr_auc"),
+        (lambda c, s: (edited(c, "pr_auc", 0.5), s), "pr_auc of cell .* but its scores give"),
+        (lambda c, s: (edited(c, "f1_at_threshold", 0.5), s), "f1_at_threshold of cell"),
+        (lambda c, s: (edited(c, "pr_auc", "good"), s), "pr_auc holds something that is no number"),
+        (lambda c, s: (edited(c, "pr_auc", ""), s), "pr_auc is .*nan"),
+        (lambda c, s: (edited(c, "n_test_groups", 2), s), "n_test_groups of cell"),
+        (lambda c, s: (edited(c, "evaluated_on", "train"), s), "evaluated_on is 'train'"),
+        (lambda c, s: (edited(c, "evaluated_on", "validation"), s), "n_test of cell"),
+        (lambda c, s: (edited(c, "cell", "../x"), s), "cell is '../x'"),
+        (lambda c, s: (edited(c, "draw", 1.5), s), "draw is"),
+        (lambda c, s: (edited(c, "ratio", -1), s), "ratio is"),
+        (lambda c, s: (edited(c, "cell", c["cell"].iloc[0]), s), "the same key"),
+        (lambda c, s: (c.assign(seed=0), s), "the same settings"),
+        (lambda c, s: (c.iloc[1:], s), "different runs"),
+        (lambda c, s: (c, s[s["cell"] != c["cell"].iloc[0]]), "different runs"),
+        (lambda c, s: (c, s.assign(score=s["score"].where(s.index != 7))), "impossible score"),
+        (lambda c, s: (c, s.assign(partition="development")), "impossible partition"),
+        (lambda c, s: (c, s.assign(image="a.png")), "scored twice"),
+        (
+            lambda c, s: (c, s.assign(label=s["label"].where(s["cell"] != c["cell"].iloc[0], 0))),
+            "no images of both classes",
+        ),
+    ],
+)
 def test_tables_edited_by_hand_are_noticed(few, tmp_path, change, word):
     with pytest.raises(StudyError, match=word) as caught:
         results.read(simulate.write(tmp_path, *change(*few)))

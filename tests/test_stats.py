@@ -14,15 +14,25 @@ from fsl_utils import metrics, partitions, stats
 @pytest.mark.parametrize("n", [1, 2, 7, 12])
 def test_sign_flip_is_scipys_exact_permutation_test(n):
     differences = np.random.default_rng(n).normal(0.4, 1, n)
-    expected = reference.permutation_test(
-        (differences,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative="two-sided",
-    ).pvalue if n > 1 else 1.0
+    expected = (
+        reference.permutation_test(
+            (differences,),
+            np.mean,
+            permutation_type="samples",
+            n_resamples=np.inf,
+            alternative="two-sided",
+        ).pvalue
+        if n > 1
+        else 1.0
+    )
     # scipy doubles the smaller tail, ours takes |mean|: the same thing, as the signs are symmetric.
     assert stats.sign_flip(differences) == pytest.approx(expected)
 
 
 def test_sign_flip_closed_forms():
-    assert stats.sign_flip(np.full(10, 0.1)) == 2 / 2**10  # all equal and of one sign: the smallest p there is
+    assert (
+        stats.sign_flip(np.full(10, 0.1)) == 2 / 2**10
+    )  # all equal and of one sign: the smallest p there is
     assert stats.sign_flip(np.zeros(10)) == 1
     assert stats.sign_flip([0.1, -0.1]) == 1
 
@@ -74,24 +84,37 @@ def test_draws_needed_give_the_power_they_promise(effect):
 
 # -- Simulated studies: the same draws share images, groups are of unequal size -----------------------------
 
-def simulated_differences(effect: float, evaluated_on: str, count: int, draws: int = 10, replicates: int = 0):
+
+def simulated_differences(
+    effect: float, evaluated_on: str, count: int, draws: int = 10, replicates: int = 0
+):
     """PR-AUC of one arm minus another: [count, draws, 1 + replicates], and the true mean over all draws."""
     rng = np.random.default_rng(5)
     table = simulate.population(1)
     labels, groups = table["label"].to_numpy(), pd.factorize(table["group"])[0]
     test = np.flatnonzero(table["partition"] == "test")
     made = [partitions.draw(table, number, 20) for number in range(120)]
-    weights = np.hstack([np.ones((groups.max() + 1, 1)), rng.exponential(size=(groups.max() + 1, replicates))])
+    weights = np.hstack(
+        [np.ones((groups.max() + 1, 1)), rng.exponential(size=(groups.max() + 1, replicates))]
+    )
     every = []
     for block in range(8):  # eight data sets: other hidden qualities of the same images
-        strength = simulate.strengths({("arm", 4.0): effect, ("real", 0.0): 0.0}, made, len(table), rng)
+        strength = simulate.strengths(
+            {("arm", 4.0): effect, ("real", 0.0): 0.0}, made, len(table), rng
+        )
         for _ in range(count // 8):
             chosen = rng.choice(len(made), draws, replace=False)
             values = []
             for d in chosen:
                 rows = test if evaluated_on == "test" else made[d].validation
                 arm, real = (
-                    metrics.weighted("pr_auc", labels[rows], simulate.scores_of(table, rows, strength[key][d], rng), groups[rows], weights)
+                    metrics.weighted(
+                        "pr_auc",
+                        labels[rows],
+                        simulate.scores_of(table, rows, strength[key][d], rng),
+                        groups[rows],
+                        weights,
+                    )
                     for key in strength
                 )
                 values.append(arm - real)
@@ -105,9 +128,13 @@ def test_false_positives_are_at_most_nominal_and_intervals_cover(evaluated_on):
     p = np.array([stats.sign_flip(one[:, 0]) for one in differences])
     error = 3 * np.sqrt(0.05 * 0.95 / len(p))
     assert 0 < (p <= 0.05).mean() <= 0.05 + error
-    bounds = np.array([stats.interval(stats.over_draws(one[:, 1:]), len(one)) for one in differences])
+    bounds = np.array(
+        [stats.interval(stats.over_draws(one[:, 1:]), len(one)) for one in differences]
+    )
     assert ((bounds[:, 0] <= 0) & (bounds[:, 1] >= 0)).mean() >= 0.95 - error
-    assert np.median(bounds[:, 1] - bounds[:, 0]) < 6 * differences[:, :, 0].std() / np.sqrt(10)  # and not by being endless
+    assert np.median(bounds[:, 1] - bounds[:, 0]) < 6 * differences[:, :, 0].std() / np.sqrt(
+        10
+    )  # and not by being endless
 
 
 def test_power_is_that_of_students_t():

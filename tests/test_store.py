@@ -31,7 +31,9 @@ def test_a_raised_stage_version_makes_new_keys(monkeypatch):
 def test_asked_twice_runs_once(own_store):
     calls = []
     for _ in range(2):
-        folder = store.make("cell", PARAMS, lambda out: calls.append(1) or write("one")(out), device="cpu")
+        folder = store.make(
+            "cell", PARAMS, lambda out: calls.append(1) or write("one")(out), device="cpu"
+        )
     assert len(calls) == 1 and (folder / "thing.txt").read_text() == "one"
     record = store.manifest(folder)
     assert record["params"] == PARAMS and record["device"] == "cpu" and record["key"] == folder.name
@@ -82,7 +84,13 @@ def test_full_disk_is_explained_and_keeps_what_was_finished(own_store):
 
 def _writer(root, barrier):
     os.environ["FSL_STORE"] = root
-    store.make("cell", PARAMS, lambda folder: barrier.wait(30) is None or (folder / "thing.txt").write_text("same") and None)
+    store.make(
+        "cell",
+        PARAMS,
+        lambda folder: (
+            barrier.wait(30) is None or (folder / "thing.txt").write_text("same") and None
+        ),
+    )
 
 
 def test_two_writers_leave_one_whole_result(own_store):
@@ -101,7 +109,9 @@ def test_write_whole_never_shows_half_a_file(own_store):
     path = own_store / "a.json"
     store.write_text(path, json.dumps({"old": 1}))
     with pytest.raises(RuntimeError):
-        store.write_whole(path, lambda partial: (partial.write_text("{"), exec("raise RuntimeError"))[0])
+        store.write_whole(
+            path, lambda partial: (partial.write_text("{"), exec("raise RuntimeError"))[0]
+        )
     assert json.loads(path.read_text()) == {"old": 1} and len(list(own_store.iterdir())) == 1
 
 
@@ -109,14 +119,19 @@ def test_record_lists_what_was_used(own_store, tmp_path, monkeypatch):
     monkeypatch.setenv("FSL_RECORD", str(tmp_path / "record.txt"))
     folder = store.make("cell", PARAMS, write("x"))
     store.find("cell", PARAMS)
-    assert (tmp_path / "record.txt").read_text().splitlines() == [f"made cell/{folder.name}", f"found cell/{folder.name}"]
+    assert (tmp_path / "record.txt").read_text().splitlines() == [
+        f"made cell/{folder.name}",
+        f"found cell/{folder.name}",
+    ]
 
 
 def test_a_quick_look_sees_all_but_a_flipped_bit(own_store):
     folder = store.make("cell", PARAMS, write("right"))
     assert store.damage(folder, quick=True) is None
     (folder / "thing.txt").write_text("rigHt")
-    assert store.damage(folder, quick=True) is None and store.damage(folder) == "thing.txt has changed"
+    assert (
+        store.damage(folder, quick=True) is None and store.damage(folder) == "thing.txt has changed"
+    )
     (folder / "thing.txt").write_text("rig")
     assert store.damage(folder, quick=True) == "thing.txt has changed"
     (folder / "thing.txt").unlink()
@@ -157,7 +172,9 @@ def test_sweep_removes_what_dead_writers_left(own_store):
 
 def test_a_full_disk_in_the_words_of_a_library(own_store):
     def full(folder):
-        raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+        raise RuntimeError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        )
 
     with pytest.raises(StudyError, match="disk full"):
         store.make("cell", PARAMS, full)

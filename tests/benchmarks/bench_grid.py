@@ -20,7 +20,9 @@ import dummies  # noqa: E402
 
 from fsl_utils import ROOT, costs, grid, params, store  # noqa: E402
 
-NODE = costs.SHIPPED["cells probe"][0]  # core-seconds of a probe notebook, against which an overhead is held
+NODE = costs.SHIPPED["cells probe"][
+    0
+]  # core-seconds of a probe notebook, against which an overhead is held
 FIT = 0.03  # of one probe (mean of results/quickstart/tables/cells.csv), and of all else that a notebook 04 does:
 FIXED = NODE - 30 * FIT  # start, images, features
 
@@ -32,7 +34,14 @@ def alone(nodes: list) -> float:
     begin = time.perf_counter()
     for node in nodes:
         source = grid.source(grid.STAGES[node.stage])
-        papermill.execute_notebook(source, store.root() / f"{node.stage}.ipynb", node.values, kernel_name="python3", progress_bar=False, cwd=source.parent)
+        papermill.execute_notebook(
+            source,
+            store.root() / f"{node.stage}.ipynb",
+            node.values,
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=source.parent,
+        )
     return time.perf_counter() - begin
 
 
@@ -41,7 +50,9 @@ def engined(nodes: list, workers: int) -> float:
     from fsl_utils import engine
 
     with engine.cluster(workers) as client:
-        client.submit(lambda: __import__("fsl_utils.engine"), pure=False).result()  # a worker's imports are no node's
+        client.submit(
+            lambda: __import__("fsl_utils.engine"), pure=False
+        ).result()  # a worker's imports are no node's
         begin = time.perf_counter()
         for ended in engine.run(nodes, client, threads=1):
             pass
@@ -61,10 +72,14 @@ def overhead(folder: Path, draws: int) -> None:
             os.environ["FSL_STORE"] = str(folder / f"engine{number}")
             rounds.append((engined(nodes, 1) - one) / len(nodes))
         each = statistics.median(rounds)
-        print(f"overhead a notebook: {each:.2f} s = {each / NODE:.1%} of a notebook of {NODE:.0f} s (promised: 5 %)")
+        print(
+            f"overhead a notebook: {each:.2f} s = {each / NODE:.1%} of a notebook of {NODE:.0f} s (promised: 5 %)"
+        )
         begin = time.perf_counter()
         assert len(grid.finished(nodes)) == len(nodes)
-        print(f"a node already done: {(time.perf_counter() - begin) / len(nodes) * 1000:.1f} ms (promised: 200 ms)")
+        print(
+            f"a node already done: {(time.perf_counter() - begin) / len(nodes) * 1000:.1f} ms (promised: 200 ms)"
+        )
 
 
 def workers(folder: Path, draws: int, seconds: float) -> None:
@@ -73,7 +88,9 @@ def workers(folder: Path, draws: int, seconds: float) -> None:
         for number in (1, 2):
             os.environ["FSL_STORE"] = str(folder / f"store{number}")
             spent[number] = engined(dummies.nodes(range(draws)), number)
-    print(f"{4 * draws} notebooks of {seconds:g} s: one worker {spent[1]:.1f} s, two {spent[2]:.1f} s: {spent[1] / spent[2]:.2f}x (promised: 1.7x)")
+    print(
+        f"{4 * draws} notebooks of {seconds:g} s: one worker {spent[1]:.1f} s, two {spent[2]:.1f} s: {spent[1] / spent[2]:.2f}x (promised: 1.7x)"
+    )
 
 
 def recognised(folder: Path, n: int) -> None:
@@ -82,11 +99,25 @@ def recognised(folder: Path, n: int) -> None:
     os.environ["FSL_STORE"] = str(folder / "store")
     scores = hashlib.sha256(b"").digest() * 1000  # 32 KB, as the scores of 600 images
     with dummies.taken(dummies.write(folder / "notebooks")):
-        base = {name: params.default(name) for name in params.TABLE} | {"arms": ["real"], "ratios": [1.0]}
+        base = {name: params.default(name) for name in params.TABLE} | {
+            "arms": ["real"],
+            "ratios": [1.0],
+        }
         nodes = grid.nodes([base | {"draw": draw} for draw in range(n)])
         for node in nodes:
-            cell = store.make("cell", {"draw": node.values["draw"]}, lambda out: (out / "scores.parquet").write_bytes(scores) and None)
-            store.make("run", grid.request(node), lambda out: (out / "04_classifier_sweep.ipynb").write_bytes(scores) and {"things": [f"cell/{cell.name}"]})
+            cell = store.make(
+                "cell",
+                {"draw": node.values["draw"]},
+                lambda out: (out / "scores.parquet").write_bytes(scores) and None,
+            )
+            store.make(
+                "run",
+                grid.request(node),
+                lambda out: (
+                    (out / "04_classifier_sweep.ipynb").write_bytes(scores)
+                    and {"things": [f"cell/{cell.name}"]}
+                ),
+            )
     code = f"""
 import sys, time, resource
 sys.path.insert(0, {str(ROOT / "tests")!r})
@@ -112,7 +143,12 @@ def graph(folder: Path, draws: int) -> None:
 
     os.environ["FSL_STORE"] = str(folder / "store")
     done, engine.execute = engine.execute, lambda *_: str(folder)
-    with dummies.taken(dummies.write(folder / "notebooks")), Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None) as client:
+    with (
+        dummies.taken(dummies.write(folder / "notebooks")),
+        Client(
+            processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None
+        ) as client,
+    ):
         nodes = dummies.nodes(range(draws))
         begin, processor = time.perf_counter(), time.process_time()
         for ended in engine.run(nodes, client, threads=1):
@@ -122,8 +158,10 @@ def graph(folder: Path, draws: int) -> None:
     assert all(ended[node] == folder for node in nodes)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     each = processor / len(nodes)
-    print(f"{len(nodes)} dummy nodes: {wall:.1f} s, {1000 * each:.1f} ms of processor a node, {peak:.0f} MB; "
-          f"one scheduler keeps {NODE / each:.0f} workers busy with notebooks of {NODE:.0f} s")
+    print(
+        f"{len(nodes)} dummy nodes: {wall:.1f} s, {1000 * each:.1f} ms of processor a node, {peak:.0f} MB; "
+        f"one scheduler keeps {NODE / each:.0f} workers busy with notebooks of {NODE:.0f} s"
+    )
 
 
 def shared() -> None:
@@ -137,12 +175,20 @@ def shared() -> None:
             v, planned = node.values, grid.planned(node.values)
             count += len(planned)
             for arm, ratio in planned:
-                apart += FIXED + (FIT if v["classifier"] == "probe" else costs.of(node, table)[0] / len(planned))
+                apart += FIXED + (
+                    FIT if v["classifier"] == "probe" else costs.of(node, table)[0] / len(planned)
+                )
                 if grid._tuned(arm):
                     images = ratio * v["n_real"] * v["steps"]
-                    apart += table["adapter mini"][0] * v["adapter_steps"] + table["pool mini"][0] * images + table["report mini"][0]
-        print(f"{name}: {count} cells each by itself {apart / 3600:.1f} core-hours, as a grid {together / 3600:.1f}: {together / apart:.1%} "
-              "(promised: 10 %; extrapolated from measured stage costs)")
+                    apart += (
+                        table["adapter mini"][0] * v["adapter_steps"]
+                        + table["pool mini"][0] * images
+                        + table["report mini"][0]
+                    )
+        print(
+            f"{name}: {count} cells each by itself {apart / 3600:.1f} core-hours, as a grid {together / 3600:.1f}: {together / apart:.1%} "
+            "(promised: 10 %; extrapolated from measured stage costs)"
+        )
 
 
 def main(small: bool, parts: list[str]) -> None:

@@ -53,7 +53,9 @@ def main() -> None:
     begin = time.perf_counter()
     steps = lora.train(task, draw, 64, seed, 1000, backbone="sd15")
     next(steps)
-    print(f"{'before':12} {time.perf_counter() - begin:.1f} s until the first step: weights, prompts, all views of the images encoded")
+    print(
+        f"{'before':12} {time.perf_counter() - begin:.1f} s until the first step: weights, prompts, all views of the images encoded"
+    )
 
     other = lora.attach(backbones.load(wanted), 1, wanted["rank"], wanted["alpha"])
     other.denoiser.train()
@@ -65,7 +67,9 @@ def main() -> None:
 
     def uncached():
         """The same step, but images and prompts go through their encoders."""
-        batch, cover, condition, generator = lora._batch(pixels, masks, task, draw, wanted, next(number))
+        batch, cover, condition, generator = lora._batch(
+            pixels, masks, task, draw, wanted, next(number)
+        )
         with torch.no_grad():
             other.embeddings = pipe.encode_prompt(wanted["prompts"], "cpu", 1, False)[0]
         lora._gradients(other, other.encode(batch), cover, condition, generator, 1.0, 1)
@@ -75,17 +79,32 @@ def main() -> None:
     compare("fine-tuning", lambda: next(steps), uncached)
 
     plain = backbones.load(wanted)
-    pool = generate.request(wanted, task, draw, alone=True, steps=STEPS, guidance=2.0) | {"condition": "rare"}
-    pipe.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
+    pool = generate.request(wanted, task, draw, alone=True, steps=STEPS, guidance=2.0) | {
+        "condition": "rare"
+    }
+    pipe.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(
+        pipe.scheduler.config, timestep_spacing="trailing"
+    )
 
     def theirs():
-        made = pipe([wanted["prompts"][2]] * IMAGES, num_inference_steps=STEPS, guidance_scale=2.0, height=64, width=64, output_type="np",
-                    generator=[torch.Generator().manual_seed(generate.image_seed(0, i)) for i in range(IMAGES)]).images
+        made = pipe(
+            [wanted["prompts"][2]] * IMAGES,
+            num_inference_steps=STEPS,
+            guidance_scale=2.0,
+            height=64,
+            width=64,
+            output_type="np",
+            generator=[
+                torch.Generator().manual_seed(generate.image_seed(0, i)) for i in range(IMAGES)
+            ],
+        ).images
         return (made * 255).round().astype(np.uint8)
 
     compare("sampling", lambda: generate.sample(plain, pool, range(IMAGES), task, draw), theirs)
     grey = generate.sample(plain, pool, range(IMAGES), task, draw)[:, 0]
-    print(f"{'':12} largest difference of a pixel: {np.abs(grey - theirs() @ [0.299, 0.587, 0.114]).max():.1f} of 255")
+    print(
+        f"{'':12} largest difference of a pixel: {np.abs(grey - theirs() @ [0.299, 0.587, 0.114]).max():.1f} of 255"
+    )
 
 
 if __name__ == "__main__":

@@ -45,7 +45,11 @@ def main(folder: Path) -> None:
             study = stats.resample(part, scores)
         with timed("curve and gains"):
             table = contrasts.curve(study)
-            plots.save(plots.curve(table, gains=contrasts.gains(study, "duplicate")), folder / "curve", table)
+            plots.save(
+                plots.curve(table, gains=contrasts.gains(study, "duplicate")),
+                folder / "curve",
+                table,
+            )
         with timed("panels"):
             plots.save(plots.panels(table), folder / "panels", table)
         with timed("forest"):
@@ -55,10 +59,17 @@ def main(folder: Path) -> None:
             table = contrasts.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))
             plots.save(plots.paired_slopes(table), folder / "slopes", table)
         with timed("PR curves"):
-            table = contrasts.pr_curves(part, scores, [("real", 0.0), ("duplicate", 4.0), ("lora_filtered", 4.0)])
+            table = contrasts.pr_curves(
+                part, scores, [("real", 0.0), ("duplicate", 4.0), ("lora_filtered", 4.0)]
+            )
             plots.save(plots.pr_curves(table, 0.3), folder / "pr", table)
         with timed("exchange rate"):
-            table = pd.concat([contrasts.exchange_rate(study, arm) for arm in ("duplicate", "lora", "lora_filtered")])
+            table = pd.concat(
+                [
+                    contrasts.exchange_rate(study, arm)
+                    for arm in ("duplicate", "lora", "lora_filtered")
+                ]
+            )
             plots.save(plots.exchange_rate(table), folder / "exchange", table)
         with timed("regret"):
             contrasts.regret(part, scores, "lora_filtered")

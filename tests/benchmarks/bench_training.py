@@ -35,7 +35,11 @@ def compare(name: str, ours, bare, images: int) -> None:
 
 
 def bare_diffusion(net, batch: int, autocast: bool = False):
-    latents, t, row = torch.randn(batch, 16, 16, 16), torch.randint(0, 1000, (batch,)), torch.ones(batch, dtype=torch.long)
+    latents, t, row = (
+        torch.randn(batch, 16, 16, 16),
+        torch.randint(0, 1000, (batch,)),
+        torch.ones(batch, dtype=torch.long),
+    )
 
     def step():
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
@@ -52,7 +56,12 @@ def main() -> None:
 
     steps = pretrain.run([task], 10_000, folder, checkpoint_every=10_000)
     net = mini.create(torch.ones(16), 0).denoiser.to(memory_format=torch.channels_last).train()
-    compare("pretraining", lambda: next(steps), bare_diffusion(net, pretrain.BATCH, autocast=True), pretrain.BATCH)
+    compare(
+        "pretraining",
+        lambda: next(steps),
+        bare_diffusion(net, pretrain.BATCH, autocast=True),
+        pretrain.BATCH,
+    )
 
     batch = lora.SETTINGS["batch"]
     steps = lora.train(task, draw, 64, seed=987_654, steps=10_000)
@@ -60,15 +69,26 @@ def main() -> None:
     compare("fine-tuning", lambda: next(steps), bare_diffusion(net, batch), batch)
 
     training = mix("real", 0, draw)
-    images, labels = torch.from_numpy(training.gather(task.images(64))), torch.from_numpy(training.labels)
-    steps = classifiers.train_resnet(images, labels, ARMS["real"], steps=10_000, seed=0, init="scratch", flips="hv")
+    images, labels = (
+        torch.from_numpy(training.gather(task.images(64))),
+        torch.from_numpy(training.labels),
+    )
+    steps = classifiers.train_resnet(
+        images, labels, ARMS["real"], steps=10_000, seed=0, init="scratch", flips="hv"
+    )
     model = classifiers.new_resnet("scratch", 0).to(memory_format=torch.channels_last).train()
     batch = classifiers.RESNET["batch"]
     pixels = torch.randn(batch, 3, 64, 64).contiguous(memory_format=torch.channels_last)
-    compare("resnet18", lambda: next(steps), lambda: model(pixels).square().mean().backward(), batch)
+    compare(
+        "resnet18", lambda: next(steps), lambda: model(pixels).square().mean().backward(), batch
+    )
 
     backbone, wanted = mini.load(), generate.request(None, task, draw, steps=2)
-    latents, t, row = torch.randn(50, 16, 16, 16), torch.tensor(500), torch.ones(50, dtype=torch.long)
+    latents, t, row = (
+        torch.randn(50, 16, 16, 16),
+        torch.tensor(500),
+        torch.ones(50, dtype=torch.long),
+    )
 
     def bare():
         with torch.inference_mode():
@@ -76,7 +96,14 @@ def main() -> None:
                 backbone.denoiser(latents, t, class_labels=row)
 
     numbers = itertools.count(0, 50)
-    compare("sampling", lambda: generate.sample(backbone, wanted, range(start := next(numbers), start + 50), task, draw), bare, 50)
+    compare(
+        "sampling",
+        lambda: generate.sample(
+            backbone, wanted, range(start := next(numbers), start + 50), task, draw
+        ),
+        bare,
+        50,
+    )
 
 
 if __name__ == "__main__":
