@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import ROOT, StudyError
+from fsl_utils import ROOT, StudyError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -149,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _domains(_) -> None:
-    from . import domains
+    from fsl_utils.data import domains
 
     for row in domains.describe().to_dict("records"):
         print(f"{row['domain']}: {row['title']}")
@@ -168,7 +168,7 @@ def _domains(_) -> None:
 
 
 def _fetch(arguments) -> None:
-    from . import fetch
+    from fsl_utils.data import download
 
     try:
         archives = tuple(int(n) for n in arguments.archives.split(",") if n)
@@ -176,11 +176,13 @@ def _fetch(arguments) -> None:
         raise StudyError(
             f"--archives is '{arguments.archives}': give numbers such as 1,2"
         ) from None
-    print(fetch.fetch(arguments.domain, archives))
+    print(download.fetch(arguments.domain, archives))
 
 
 def _pretrain(arguments) -> None:
-    from . import domains, mini, pretrain, store
+    from fsl_utils import store
+    from fsl_utils.data import domains
+    from fsl_utils.generator import mini, pretrain
 
     own = {
         "folder": arguments.folder,
@@ -209,7 +211,10 @@ def _tune(arguments) -> None:
     import yaml
     from accelerate import PartialState
 
-    from . import backbones, domains, grid, lora, params, partitions, store
+    from fsl_utils import params, store
+    from fsl_utils.data import domains, partitions
+    from fsl_utils.generator import backbones, lora
+    from fsl_utils.study import grid
 
     known, given = (
         grid.declared(grid.STAGES["adapter"]),
@@ -262,7 +267,8 @@ def _count(text: str) -> int:
 
 
 def _grid(arguments) -> None:
-    from . import engine, grid, progress, store
+    from fsl_utils import store
+    from fsl_utils.study import engine, grid, progress
 
     begin = time.perf_counter()
     name, runs = grid.read(arguments.file)
@@ -271,7 +277,7 @@ def _grid(arguments) -> None:
     nodes, kept = grid.nodes(runs), set()
     workers, threads = engine.share(nodes)
     if arguments.add:
-        from . import publish
+        from fsl_utils.study import publish
 
         nodes, kept = publish.missing(nodes, out)
         strangers = len(publish.standing(out) - kept)
@@ -310,7 +316,8 @@ def _grid(arguments) -> None:
 
 def _publish(out: Path, nodes: list, ended: dict, before: set, kept: set, begin: float) -> None:
     """Tables and figures of what succeeded, the summary, and the failures if there are any."""
-    from . import progress, publish, store
+    from fsl_utils import store
+    from fsl_utils.study import progress, publish
 
     failures = {node: error for node in nodes if (error := progress.failure(node, ended))}
     left = len(nodes) - len(failures) - sum(isinstance(result, Path) for result in ended.values())
@@ -337,7 +344,7 @@ def _publish(out: Path, nodes: list, ended: dict, before: set, kept: set, begin:
 
 
 def _status(arguments) -> None:
-    from . import grid, progress
+    from fsl_utils.study import grid, progress
 
     nodes = grid.nodes(grid.read(arguments.file)[1])
     ended = progress.states(nodes)
@@ -349,7 +356,8 @@ def _status(arguments) -> None:
 
 
 def _remake(arguments) -> None:
-    from . import engine, grid, progress, remake, store
+    from fsl_utils import store
+    from fsl_utils.study import engine, grid, progress, remake
 
     begin = time.perf_counter()
     name, runs = grid.read(arguments.file)
@@ -385,7 +393,8 @@ def _summary(cells, out: Path, cost, drawing: float, total: float) -> None:
     """The ratio table, the figures, and where the time went."""
     import pandas as pd
 
-    from . import contrasts, progress, results
+    from fsl_utils.analysis import contrasts, results
+    from fsl_utils.study import progress
 
     table = contrasts.ratio_table(*results.read(out / "tables"))
     shown = pd.DataFrame(

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from . import StudyError
+from fsl_utils import StudyError
 
 METRICS = [
     "pr_auc",

@@ -3,7 +3,7 @@
 import ast
 from types import SimpleNamespace
 
-from . import StudyError
+from fsl_utils import StudyError
 
 # name: (type, default, check, what is allowed). A list type holds values of its element type.
 TABLE = {
@@ -38,7 +38,7 @@ TABLE = {
         str,
         "",
         {"", "paper"},
-        "'' or paper: settings of fine-tuning, see fsl_utils.backbones.PRESETS",
+        "'' or paper: settings of fine-tuning, see fsl_utils.generator.backbones.PRESETS",
     ),
     "adapter_steps": (int, 400, lambda v: v >= 1, ">= 1"),
     "mode": (
@@ -57,7 +57,7 @@ TABLE = {
         [str],
         ["real", "duplicate", "lora", "synth_only"],
         lambda v: len(v) > 0,
-        "arms of fsl_utils.arms.ARMS",
+        "arms of fsl_utils.classifier.arms.ARMS",
     ),
     "ratios": (
         [float],

@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from . import ROOT, StudyError
+from fsl_utils import ROOT, StudyError
 
 # Raise a stage's number when its results change; what was stored under the old one is left alone.
 STAGES = {

@@ -5,7 +5,9 @@ import os
 import pytest
 import simulate
 
-from fsl_utils import domains, mini, partitions, sheets
+from fsl_utils.data import domains, partitions
+from fsl_utils.data.datasets import sheets
+from fsl_utils.generator import mini
 
 
 @pytest.fixture(scope="session", autouse=True)

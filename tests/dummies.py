@@ -11,7 +11,8 @@ from pathlib import Path
 
 import nbformat
 
-from fsl_utils import grid, params
+from fsl_utils import params
+from fsl_utils.study import grid
 
 NEEDS = {"adapter": None, "pool": "adapter", "cells": "pool", "report": "pool"}
 BODY = """
@@ -107,7 +108,7 @@ def table(root: Path) -> str:
 def driver(folder: Path, draws: int, processes: bool) -> None:
     from distributed import Client
 
-    from fsl_utils import engine
+    from fsl_utils.study import engine
 
     with taken(folder):
         graph = nodes(range(draws))

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from fsl_utils import metrics, partitions, results
+from fsl_utils import metrics
+from fsl_utils.analysis import results
+from fsl_utils.data import partitions
 
 ARMS = {
     ("real", 0.0): 0.0,

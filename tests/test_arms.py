@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from fsl_utils import StudyError, arms
+from fsl_utils import StudyError
+from fsl_utils.classifier import arms
 
 
 def test_training_sets_hold_what_their_arm_says(draw):

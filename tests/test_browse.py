@@ -1,13 +1,15 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from fsl_utils import StudyError, browse, generate
+from fsl_utils import StudyError
+from fsl_utils.figures import browse
+from fsl_utils.generator import sampling
 
 
 def test_turning_a_knob_samples_at_once(monkeypatch, elpv, draw, capsys):
     shown, asked, opened = [], [], []
     monkeypatch.setattr(browse, "display", shown.append)
-    monkeypatch.setattr(generate, "open_backbone", lambda *_: opened.append(1))
+    monkeypatch.setattr(sampling, "open_backbone", lambda *_: opened.append(1))
 
     def sample(backbone, wanted, numbers, *_):
         if wanted["guidance"] == 4:
@@ -15,7 +17,7 @@ def test_turning_a_knob_samples_at_once(monkeypatch, elpv, draw, capsys):
         asked.append(wanted)
         return np.zeros((len(numbers), 1, 64, 64), np.uint8)
 
-    monkeypatch.setattr(generate, "sample", sample)
+    monkeypatch.setattr(sampling, "sample", sample)
     browse.sampler(elpv, draw, None)
     rows = shown.pop().children
     (mode, seed), (guidance, strength, steps), button = rows[0].children, rows[1].children, rows[2]
@@ -25,7 +27,7 @@ def test_turning_a_knob_samples_at_once(monkeypatch, elpv, draw, capsys):
         turned = dict(
             guidance=guidance.value, strength=strength.value, steps=steps.value, seed=seed.value
         )
-        assert asked[-1] == generate.request(None, elpv, draw, mode="inpaint", **turned)
+        assert asked[-1] == sampling.request(None, elpv, draw, mode="inpaint", **turned)
         assert isinstance(shown.pop(), Figure)
     button.click()
     assert asked[-1] == asked[-2] and len(opened) == 1

@@ -5,17 +5,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
-from fsl_utils import (
-    StudyError,
-    cells,
-    domains,
-    filters,
-    generate,
-    params,
-    partitions,
-    regions,
-    store,
-)
+from fsl_utils import StudyError, params, store
+from fsl_utils.classifier import cells, filters
+from fsl_utils.data import domains, partitions
+from fsl_utils.generator import regions, sampling
 
 
 def settings(**given):
@@ -141,13 +134,13 @@ def test_a_filtered_cell_trains_on_what_the_filter_keeps(elpv, draw, monkeypatch
     pool[5:80:3] = real[draw.common[:25]]
     reasons = np.where(np.isin(np.arange(100), np.arange(5, 80, 3)), "", "off_manifold")
     table = pd.DataFrame({"number": np.arange(2 * n), "reason": reasons[: 2 * n]})
-    monkeypatch.setattr(generate, "pool", lambda wanted, n, *rest: asked.append(n) or pool[:n])
+    monkeypatch.setattr(sampling, "pool", lambda wanted, n, *rest: asked.append(n) or pool[:n])
     monkeypatch.setattr(
         filters, "until", lambda pool, wanted, *rest: iter([table[:50], table[50:]])
     )
-    trained, plain = [], cells.classifiers.fit_probe
+    trained, plain = [], cells.models.fit_probe
     monkeypatch.setattr(
-        cells.classifiers,
+        cells.models,
         "fit_probe",
         lambda x, y, reference: trained.append((x, y)) or plain(x, y, reference),
     )
@@ -192,9 +185,9 @@ def test_pasted_images_reach_both_classifiers(elpv, draw, monkeypatch):
     )
     p = settings(arms=["paste"], ratios=[0.5])
     assert not cells.plan(elpv, draw, p)[0]["pools"]  # no adapter is needed
-    sizes, plain = [], cells.classifiers.train_resnet
+    sizes, plain = [], cells.models.train_resnet
     monkeypatch.setattr(
-        cells.classifiers,
+        cells.models,
         "train_resnet",
         lambda x, y, arm, **named: (
             sizes.append((len(x), int(y.sum()))) or plain(x, y, arm, **named)

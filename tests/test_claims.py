@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import simulate
 
-from fsl_utils import claims, stats
+from fsl_utils.analysis import claims, resampling
 
 TRUTH = {
     ("real", 0.0): 0.0,
@@ -48,7 +48,7 @@ def test_what_was_not_run_is_left_out_and_holm_is_over_domains(table):
     found = table[1]
     assert "tiles" not in found.loc["moderate is best: 4x over .5x, F1 at .5"].index
     rises = found.loc["PR-AUC rises"]
-    assert rises["p_holm"].to_numpy() == pytest.approx(stats.holm(rises["p"]))
+    assert rises["p_holm"].to_numpy() == pytest.approx(resampling.holm(rises["p"]))
 
 
 def test_nothing_to_say_is_an_empty_table():

@@ -7,7 +7,8 @@ import simulate
 from sklearn.isotonic import isotonic_regression
 from sklearn.metrics import precision_score
 
-from fsl_utils import StudyError, contrasts, metrics, stats
+from fsl_utils import StudyError, metrics
+from fsl_utils.analysis import contrasts, resampling
 
 
 def test_point_estimates_are_means_over_draws_of_means_over_seeds(few):
@@ -15,7 +16,7 @@ def test_point_estimates_are_means_over_draws_of_means_over_seeds(few):
     cells = cells[
         ~((cells["draw"] == 3) & (cells["seed"] == 1))
     ]  # a draw with one seed counts as much as one with two
-    table = contrasts.curve(stats.resample(cells, scores)).set_index(["arm", "ratio"])
+    table = contrasts.curve(resampling.resample(cells, scores)).set_index(["arm", "ratio"])
     expected = (
         cells.groupby(["arm", "ratio", "draw"])["pr_auc"].mean().groupby(["arm", "ratio"]).mean()
     )
@@ -25,7 +26,7 @@ def test_point_estimates_are_means_over_draws_of_means_over_seeds(few):
 
 def test_every_row_names_exactly_the_cells_behind_it(few):
     cells, scores = few
-    study = stats.resample(cells, scores)
+    study = resampling.resample(cells, scores)
     for row in contrasts.curve(study).itertuples():
         expected = cells[(cells["arm"] == row.arm) & (cells["ratio"] == row.ratio)]["cell"].str[:12]
         assert sorted(row.cells.split(";")) == sorted(expected)
@@ -35,7 +36,7 @@ def test_every_row_names_exactly_the_cells_behind_it(few):
 
 def test_contrasts_are_paired(few):
     cells, scores = few
-    study = stats.resample(cells, scores)
+    study = resampling.resample(cells, scores)
     same = contrasts.contrast(study, ("real", 0.0), ("real", 0.0))
     assert same["difference"] == same["low"] == same["high"] == 0 and same["p"] == 1
     # Another arm with the same scores: with groups resampled apart, the interval would have a width.
@@ -43,7 +44,7 @@ def test_contrasts_are_paired(few):
     twins["cell"] = [simulate.hexed(cell) for cell in twins["cell"]]
     doubled = scores[scores["cell"].isin(cells[cells["arm"] == "real"]["cell"])]
     doubled = doubled.assign(cell=doubled["cell"].map(simulate.hexed))
-    study = stats.resample(pd.concat([cells, twins]), pd.concat([scores, doubled]))
+    study = resampling.resample(pd.concat([cells, twins]), pd.concat([scores, doubled]))
     row = contrasts.contrast(study, ("twin", 0.0), ("real", 0.0))
     assert row["low"] == row["high"] == 0
 
@@ -51,7 +52,9 @@ def test_contrasts_are_paired(few):
 def test_contrast_uses_the_draws_that_both_arms_have(few):
     cells, scores = few
     cells = cells[~((cells["arm"] == "real") & (cells["draw"] == 2))]
-    row = contrasts.contrast(stats.resample(cells, scores), ("lora_filtered", 4.0), ("real", 0.0))
+    row = contrasts.contrast(
+        resampling.resample(cells, scores), ("lora_filtered", 4.0), ("real", 0.0)
+    )
     wide = cells.groupby(["arm", "ratio", "draw"])["pr_auc"].mean().unstack()
     assert row["n_draws"] == 9 and np.isnan(row["p"]) and "illustration: 9 draws" in row["caution"]
     assert row["difference"] == pytest.approx(
@@ -61,7 +64,7 @@ def test_contrast_uses_the_draws_that_both_arms_have(few):
 
 def test_one_draw_has_an_interval_from_its_groups_and_says_so(few):
     cells, scores = few
-    table = contrasts.curve(stats.resample(cells[cells["draw"] == 0], scores))
+    table = contrasts.curve(resampling.resample(cells[cells["draw"] == 0], scores))
     assert (table["high"] > table["low"]).all()
     assert (
         table["caution"].str.contains("illustration: 1 draw; interval from test groups alone").all()
@@ -70,16 +73,18 @@ def test_one_draw_has_an_interval_from_its_groups_and_says_so(few):
 
 def test_primary_takes_the_larger_p_and_holm_over_domains(few):
     gains = {**simulate.FEW, ("lora_filtered", 4.0): 1.2, ("duplicate", 4.0): 0.3}
-    found = [stats.resample(*few), stats.resample(*simulate.study("tiles", arms=gains))]
-    secondary = stats.resample(*simulate.study(arms=simulate.FEW, draws=2, rare_class="another"))
+    found = [resampling.resample(*few), resampling.resample(*simulate.study("tiles", arms=gains))]
+    secondary = resampling.resample(
+        *simulate.study(arms=simulate.FEW, draws=2, rare_class="another")
+    )
     table = contrasts.primary([*found, secondary]).set_index("domain")
     assert (table["p"] == table[["p_real", "p_duplicate"]].max(axis=1)).all()
-    assert table["p_holm"].to_numpy() == pytest.approx(stats.holm(table["p"]))
+    assert table["p_holm"].to_numpy() == pytest.approx(resampling.holm(table["p"]))
     assert table["verdict"].to_dict() == {
         "elpv": "no evidence either way",
         "tiles": "better than both",
     }
-    other = stats.resample(*simulate.study("tiles", arms=gains, classifier="resnet18"))
+    other = resampling.resample(*simulate.study("tiles", arms=gains, classifier="resnet18"))
     assert (
         contrasts.primary([found[0], other])["p_holm"].tolist()
         == contrasts.primary([found[0], other])["p"].tolist()
@@ -88,17 +93,17 @@ def test_primary_takes_the_larger_p_and_holm_over_domains(few):
 
 def test_primary_says_what_was_not_run_or_too_small(few):
     cells, scores = few
-    assert contrasts.primary([stats.resample(cells[cells["arm"] != "duplicate"], scores)])[
+    assert contrasts.primary([resampling.resample(cells[cells["arm"] != "duplicate"], scores)])[
         "verdict"
     ].tolist() == ["not run"]
-    table = contrasts.primary([stats.resample(cells[cells["draw"] < 6], scores)])
+    table = contrasts.primary([resampling.resample(cells[cells["draw"] < 6], scores)])
     assert table["verdict"].tolist() == ["too few draws to test"] and table["p_holm"].isna().all()
 
 
 def test_forest_adjusts_within_a_control_and_beating_means_each(whole):
-    table = contrasts.forest(stats.resample(*whole))
+    table = contrasts.forest(resampling.resample(*whole))
     for _, family in table.groupby("control"):
-        assert family["p_holm"].to_numpy() == pytest.approx(stats.holm(family["p"]))
+        assert family["p_holm"].to_numpy() == pytest.approx(resampling.holm(family["p"]))
     arms = table.groupby("arm")
     better = arms.apply(lambda rows: ((rows["p_holm"] < 0.05) & (rows["difference"] > 0)).all())
     assert arms["beats_controls"].first().to_dict() == better.to_dict()
@@ -116,7 +121,7 @@ def test_exchange_rate_reads_the_curve_of_real_images_backwards():
         ("lora", 20.0): 3.0,
     }
     cells, scores = simulate.study(arms=arms, draws=12)
-    table = contrasts.exchange_rate(stats.resample(cells, scores), "lora").set_index("ratio")
+    table = contrasts.exchange_rate(resampling.resample(cells, scores), "lora").set_index("ratio")
     row = table.loc[4.0]
     assert row["low"] <= 20 <= row["high"]  # as good as 1x more real: 20 shots
     means = cells.groupby(["arm", "ratio"])["pr_auc"].mean()
@@ -132,7 +137,7 @@ def test_what_is_no_better_than_the_shots_is_worth_no_image():
     """Not even where more real images happen to score worse, so that the monotone curve is flat."""
     arms = {("real", 0.0): 1.0, ("real_more", 1.0): 0.0, ("real_more", 2.0): 1.0}
     row = contrasts.exchange_rate(
-        stats.resample(*simulate.study(arms=arms, draws=12)), "real"
+        resampling.resample(*simulate.study(arms=arms, draws=12)), "real"
     ).iloc[0]
     assert row["images"] == row["low"] == row["high"] == 0 and row["beyond"] == "<="
 
@@ -225,20 +230,22 @@ def test_worst_errors_come_first(few):
 
 def test_a_single_group_is_said_and_not_hidden(few):
     cells, scores = few
-    table = contrasts.curve(stats.resample(cells[cells["draw"] == 0], scores.assign(group="only")))
+    table = contrasts.curve(
+        resampling.resample(cells[cells["draw"] == 0], scores.assign(group="only"))
+    )
     assert table["low"].isna().all() and table["caution"].str.contains("only 1 group").all()
 
 
 @pytest.mark.parametrize(
     "call, word",
     [
-        (lambda c, s: stats.resample(c, s, "accuracy"), "unknown metric"),
-        (lambda c, s: stats.resample(c.iloc[:0], s), "no cells"),
-        (lambda c, s: stats.sign_flip([]), "finite differences"),
-        (lambda c, s: stats.sign_flip([0.1, np.nan]), "finite differences"),
-        (lambda c, s: stats.draws_needed([0.1]), "pilot"),
+        (lambda c, s: resampling.resample(c, s, "accuracy"), "unknown metric"),
+        (lambda c, s: resampling.resample(c.iloc[:0], s), "no cells"),
+        (lambda c, s: resampling.sign_flip([]), "finite differences"),
+        (lambda c, s: resampling.sign_flip([0.1, np.nan]), "finite differences"),
+        (lambda c, s: resampling.draws_needed([0.1]), "pilot"),
         (lambda c, s: contrasts.regret(c[c["draw"] == 0], s, "lora_filtered"), "2 draws"),
-        (lambda c, s: contrasts.primary([stats.resample(c, s, "auroc")]), "pr_auc"),
+        (lambda c, s: contrasts.primary([resampling.resample(c, s, "auroc")]), "pr_auc"),
     ],
 )
 def test_what_cannot_be_computed_is_refused(few, call, word):

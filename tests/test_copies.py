@@ -9,7 +9,8 @@ import pytest
 from scipy.ndimage import gaussian_filter, shift
 from scipy.stats import binom
 
-from fsl_utils import StudyError, copies
+from fsl_utils import StudyError
+from fsl_utils.generator import copies
 
 
 def texture(rng, n, size=64):

@@ -10,7 +10,9 @@ import pytest
 import torch
 import torchvision
 
-from fsl_utils import StudyError, distances, features
+from fsl_utils import StudyError
+from fsl_utils.classifier import features
+from fsl_utils.pools import distances
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fsl_utils import StudyError, audit, domains, images, partitions, readers
-
+from fsl_utils import StudyError
+from fsl_utils.data import domains, images, leaks, partitions
+from fsl_utils.data.datasets import readers
 
 # -- Shipped partitions ---------------------------------------------------------------------------------
 
@@ -56,8 +57,8 @@ def test_the_module_that_elpv_holds_twice_is_one_group():
     one, two = np.arange(1735, 1785) - 1, np.arange(2277, 2327) - 1
     assert (frame["group"].to_numpy()[one] == frame["group"].to_numpy()[two]).all()
     cells = np.r_[one, two]
-    vectors = audit.fingerprints(
-        images.read_all([Path(p) for p in frame["path"].iloc[cells]], audit.SIZE, 1, progress=False)
+    vectors = leaks.fingerprints(
+        images.read_all([Path(p) for p in frame["path"].iloc[cells]], leaks.SIZE, 1, progress=False)
     )
     alike = vectors[: len(one)] @ vectors[len(one) :].T
     assert np.median(np.diag(alike)) > 0.95 > np.median(alike) + 0.3

@@ -18,7 +18,8 @@ import pandas as pd
 import pytest
 from distributed import Client
 
-from fsl_utils import ROOT, StudyError, engine, grid, progress, store
+from fsl_utils import ROOT, StudyError, store
+from fsl_utils.study import engine, grid, progress
 
 
 @pytest.fixture

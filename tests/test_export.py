@@ -6,14 +6,17 @@ import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from fsl_utils import StudyError, export, generate, sheets, store
+from fsl_utils import StudyError, store
+from fsl_utils.data.datasets import sheets
+from fsl_utils.generator import sampling
+from fsl_utils.pools import export
 
 
 @pytest.fixture
 def made(elpv, draw):
     images = np.random.default_rng(0).integers(0, 256, (3, 1, 64, 64), dtype=np.uint8)
     verdicts = pd.DataFrame({"number": [0, 1, 2], "reason": ["", "copied", "common"]})
-    return images, verdicts, generate.request(None, elpv, draw, mode="from_common"), elpv, draw
+    return images, verdicts, sampling.request(None, elpv, draw, mode="from_common"), elpv, draw
 
 
 def test_an_export_is_an_image_folder_with_every_image_and_flag(made, tmp_path):
@@ -33,7 +36,7 @@ def test_an_export_is_an_image_folder_with_every_image_and_flag(made, tmp_path):
         (2, False, "common"),
     ]
     assert [r["source"] for r in record["images"]] == domain.table["image"].iloc[
-        generate.sources(pool, range(3), draw)
+        sampling.sources(pool, range(3), draw)
     ].tolist()
     for row, image in zip(record["images"], images):
         with Image.open(folder / row["file"]) as picture:

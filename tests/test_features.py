@@ -3,7 +3,8 @@ import sys
 import numpy as np
 import pytest
 
-from fsl_utils import StudyError, features
+from fsl_utils import StudyError
+from fsl_utils.classifier import features
 
 
 def test_features_are_those_of_the_package_and_do_not_depend_on_the_batch(monkeypatch, elpv):

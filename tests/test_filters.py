@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 from spoiled import Spoiled
 
-from fsl_utils import classifiers, copies, domains, filters, generate, store
+from fsl_utils import store
+from fsl_utils.classifier import filters, models
+from fsl_utils.data import domains
+from fsl_utils.generator import copies, sampling
 
 
 def test_neighbour_distance_is_scikit_learns():
@@ -116,9 +119,9 @@ def test_thresholds_come_from_training_images_and_the_choosing_part_alone(
 ):
     domain, draw = small
     wanted = filters.request(domain, draw, 64, seed=0, steps=2)
-    seeds, plain = [], classifiers.train_resnet
+    seeds, plain = [], models.train_resnet
     monkeypatch.setattr(
-        classifiers,
+        models,
         "train_resnet",
         lambda *args, **named: seeds.append(named["seed"]) or plain(*args, **named),
     )
@@ -133,9 +136,9 @@ def test_thresholds_come_from_training_images_and_the_choosing_part_alone(
 
     assert draw.labels[draw.choosing].sum() <= len(draw.shots) // 2
     chosen = domain.images(64)[draw.choosing]
-    scores = classifiers.score_resnet(used.model, chosen)
+    scores = models.score_resnet(used.model, chosen)
     assert used.score == pytest.approx(np.median(scores[draw.labels[draw.choosing] == 0]), rel=1e-4)
-    features = classifiers.score_resnet(used.model, chosen, penultimate=True)
+    features = models.score_resnet(used.model, chosen, penultimate=True)
     assert used.distance == pytest.approx(
         np.quantile(filters.neighbour_distance(features, used.real, 5), 0.99), rel=1e-5
     )
@@ -158,9 +161,9 @@ def test_verdicts_are_kept_by_chunk_and_made_again_where_damaged(small, own_stor
             np.full((4, 1, 64, 64), 7, np.uint8),
         ]
     )
-    monkeypatch.setattr(generate, "CHUNK", 4)
+    monkeypatch.setattr(sampling, "CHUNK", 4)
     monkeypatch.setattr(
-        generate, "chunks", lambda pool, n, *_: (images[i : min(i + 4, n)] for i in range(0, n, 4))
+        sampling, "chunks", lambda pool, n, *_: (images[i : min(i + 4, n)] for i in range(0, n, 4))
     )
     pool, wanted = {"mode": "noise", "seed": 0}, filters.request(domain, draw, 64, seed=0, steps=1)
     first = pd.concat(filters.verdicts(pool, 6, domain, draw, wanted))
@@ -189,13 +192,13 @@ def test_an_inpainted_image_is_no_copy_of_its_own_source(small):
     domain, draw = small
     rule = copies.rule(domain, draw, 64, unseen=draw.common)
     pool = {"mode": "inpaint", "seed": 0}
-    images = domain.images(64)[generate.sources(pool, range(8), draw)]
+    images = domain.images(64)[sampling.sources(pool, range(8), draw)]
     assert copies.judge(images, rule).rate == 1
-    allowed = copies.judge(images, rule, generate.resembled(pool, range(8), rule.rows, draw))
+    allowed = copies.judge(images, rule, sampling.resembled(pool, range(8), rule.rows, draw))
     assert allowed.rate < 0.5
     shots = domain.images(64)[draw.shots]
     assert (
-        copies.judge(shots, rule, generate.resembled(pool, range(len(shots)), rule.rows, draw))
+        copies.judge(shots, rule, sampling.resembled(pool, range(len(shots)), rule.rows, draw))
         .nearest["copied"]
         .mean()
         > 0.5

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fsl_utils import StudyError, domains, partitions
+from fsl_utils import StudyError
+from fsl_utils.data import domains, partitions
 
 
 def picture(path, value=0, mode="L", size=(20, 14)):

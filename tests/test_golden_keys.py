@@ -5,7 +5,11 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from fsl_utils import ROOT, backbones, cells, distances, diversity, lora, params, partitions, store
+from fsl_utils import ROOT, params, store
+from fsl_utils.classifier import cells
+from fsl_utils.data import partitions
+from fsl_utils.generator import backbones, lora
+from fsl_utils.pools import distances, reports
 
 # ELPV, 40 shots, draw 3, evaluated on test with the probe.
 CELLS = {
@@ -58,9 +62,7 @@ def test_the_report_keeps_its_key(run, monkeypatch):
     monkeypatch.setattr(distances, "measure", distances.enet_distance)
     pools = cells.pools(*run)
     screen = cells.screen(*run)
-    report = diversity.request(
-        task, draw, pools["rare"], 200, 64, base=pools["base"], screen=screen
-    )
+    report = reports.request(task, draw, pools["rare"], 200, 64, base=pools["base"], screen=screen)
     assert store.key("report", report) == REPORT
     published = pd.read_csv(ROOT / "results" / "study" / "tables" / "pools.csv")
     assert REPORT in set(published["report"])

@@ -2,8 +2,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from fsl_utils import grid, params, publish, store
+from fsl_utils import params, store
 from fsl_utils.__main__ import main
+from fsl_utils.study import grid, publish
 
 SMALL = {
     "name": "small",

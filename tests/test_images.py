@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fsl_utils import StudyError, images
+from fsl_utils import StudyError
+from fsl_utils.data import images
 
 
 def ramp(shape=(20, 30)) -> np.ndarray:

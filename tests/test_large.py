@@ -12,7 +12,9 @@ from diffusers import DPMSolverMultistepScheduler
 from PIL import Image
 from safetensors import safe_open
 
-from fsl_utils import StudyError, backbones, generate, images, large, lora, mini
+from fsl_utils import StudyError
+from fsl_utils.data import images
+from fsl_utils.generator import backbones, large, lora, mini, sampling
 
 NAMES = {"sd15": tiny.sd15, "flux2-klein-4b": tiny.flux2_klein_4b, "flux2-dev": tiny.flux2_dev}
 CELLS = SimpleNamespace(name="elpv", rare_class="defective", common_class="functional", channels=1)
@@ -65,7 +67,7 @@ def wanted(guidance=2.0, steps=3, **other) -> dict:
 
 def paint(backbone, **asked) -> np.ndarray:
     """Images 0 and 1 of a pool, at the backbone's own size."""
-    return generate.sample(backbone, wanted(**asked), range(2), None, None)
+    return sampling.sample(backbone, wanted(**asked), range(2), None, None)
 
 
 def plain_pipeline(name, folder, dtype):
@@ -97,7 +99,7 @@ def their_images(pipe, noise, guidance=2.0, steps=3, **given) -> np.ndarray:
 
 def noise_for(backbone) -> torch.Tensor:
     """What images 0 and 1 of a pool start from."""
-    seeds = [generate.image_seed(0, i) for i in range(2)]
+    seeds = [sampling.image_seed(0, i) for i in range(2)]
     return torch.stack(
         [
             torch.randn(backbone.latent_shape, generator=torch.Generator().manual_seed(s))
@@ -220,8 +222,8 @@ def test_image_to_image_is_that_of_diffusers(folders, monkeypatch):
     """Stable Diffusion's own image-to-image pipeline, from the same source and noise."""
     backbone = with_dtype("sd15", folders["sd15"], torch.float32)
     pixels = np.random.default_rng(1).integers(0, 256, (2, 3, 64, 64), dtype=np.uint8)
-    monkeypatch.setattr(generate, "sources", lambda *a: np.arange(2))
-    ours = generate.sample(
+    monkeypatch.setattr(sampling, "sources", lambda *a: np.arange(2))
+    ours = sampling.sample(
         backbone,
         wanted(mode="from_shot", strength=0.5, steps=4),
         range(2),
@@ -233,7 +235,7 @@ def test_image_to_image_is_that_of_diffusers(folders, monkeypatch):
         requires_safety_checker=False,
     )
     pipe.set_progress_bar_config(disable=True)
-    generators = [torch.Generator().manual_seed(generate.image_seed(0, i)) for i in range(2)]
+    generators = [torch.Generator().manual_seed(sampling.image_seed(0, i)) for i in range(2)]
     theirs = pipe(
         ["a photo of a defective solar cell"] * 2,
         image=backbone.encode(pixels),

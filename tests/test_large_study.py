@@ -11,24 +11,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_large import folders, plain_pipeline  # noqa: F401: fixtures among them
+from test_large import plain_pipeline  # noqa: F401: fixtures among them
 from test_lora import own_store, store_at  # noqa: F401
 from test_notebooks import SMALL, _declared, run
 
-from fsl_utils import (
-    ROOT,
-    StudyError,
-    backbones,
-    cells,
-    generate,
-    images,
-    large,
-    lora,
-    mini,
-    params,
-    store,
-)
+from fsl_utils import ROOT, StudyError, params, store
 from fsl_utils.__main__ import main
+from fsl_utils.classifier import cells
+from fsl_utils.data import images
+from fsl_utils.generator import backbones, large, lora, mini, sampling
 
 TINY = dict(batch=2, rank=2, prior=0.5, views=2, learning_rate=1e-2)
 FAMILIES = ["sd15", "flux2-klein-4b"]
@@ -60,8 +51,8 @@ def test_an_adapter_is_made_once_and_its_pool_is_what_plain_diffusers_paints(
             "loss.csv",
             "manifest.json",
         }
-        ours = generate.sample(
-            generate.open_backbone(wanted := generate.request(adapter, elpv, draw, **SHORT)),
+        ours = sampling.sample(
+            sampling.open_backbone(wanted := sampling.request(adapter, elpv, draw, **SHORT)),
             wanted,
             range(2),
             elpv,
@@ -73,7 +64,7 @@ def test_an_adapter_is_made_once_and_its_pool_is_what_plain_diffusers_paints(
         noise = torch.stack(
             [
                 torch.randn(
-                    shape, generator=torch.Generator().manual_seed(generate.image_seed(0, i))
+                    shape, generator=torch.Generator().manual_seed(sampling.image_seed(0, i))
                 )
                 for i in range(2)
             ]
@@ -88,10 +79,10 @@ def test_an_adapter_is_made_once_and_its_pool_is_what_plain_diffusers_paints(
         ).images
         theirs = np.stack([images.to_array(image.convert("L"), 64) for image in theirs])
         assert ours.shape == (2, 1, 64, 64) and np.abs(ours.astype(int) - theirs).max() <= 1
-        alone = generate.request(adapter, elpv, draw, alone=True, **SHORT)
+        alone = sampling.request(adapter, elpv, draw, alone=True, **SHORT)
         assert alone["adapter"] is None and store.key("pool", alone) != store.key("pool", wanted)
         assert not np.array_equal(
-            generate.sample(generate.open_backbone(alone), alone, range(2), elpv, draw), ours
+            sampling.sample(sampling.open_backbone(alone), alone, range(2), elpv, draw), ours
         )
 
 
@@ -100,7 +91,7 @@ def test_training_lowers_the_loss(own_store, weights, elpv, draw, name):
     adapter = tuned(elpv, draw, name, steps=12, prior=0.0, no_condition=0.0)
     before, after = (
         backbones.load(backbones.of(adapter)),
-        generate.open_backbone(generate.request(adapter, elpv, draw)),
+        sampling.open_backbone(sampling.request(adapter, elpv, draw)),
     )
     rare, row = before.encode(elpv.images(64)[draw.shots[:8]]), torch.full((8,), mini.RARE)
 
@@ -200,10 +191,10 @@ def test_sources_are_kept_the_more_the_lower_the_strength(
     adapter = tuned(elpv, draw, name)
     found = []
     for strength in (0.2, 1.0):
-        wanted = generate.request(adapter, elpv, draw, mode=mode, strength=strength, steps=4)
-        backbone = generate.open_backbone(wanted)
-        made = generate.sample(backbone, wanted, range(2), elpv, draw).astype(int)
-        source = elpv.images(64)[generate.sources(wanted, range(2), draw)]
+        wanted = sampling.request(adapter, elpv, draw, mode=mode, strength=strength, steps=4)
+        backbone = sampling.open_backbone(wanted)
+        made = sampling.sample(backbone, wanted, range(2), elpv, draw).astype(int)
+        source = elpv.images(64)[sampling.sources(wanted, range(2), draw)]
         base = backbone.decode(
             backbone.encode(source)
         )  # a random autoencoder: what the source becomes without a step
@@ -215,9 +206,9 @@ def test_sources_are_kept_the_more_the_lower_the_strength(
 
 
 def test_a_small_pool_is_the_beginning_of_a_large_one(own_store, weights, monkeypatch, elpv, draw):
-    monkeypatch.setattr(generate, "CHUNK", 3)
-    wanted = generate.request(tuned(elpv, draw, "sd15", size=32), elpv, draw, steps=2)
-    two, five = generate.pool(wanted, 2, elpv, draw), generate.pool(wanted, 5, elpv, draw)
+    monkeypatch.setattr(sampling, "CHUNK", 3)
+    wanted = sampling.request(tuned(elpv, draw, "sd15", size=32), elpv, draw, steps=2)
+    two, five = sampling.pool(wanted, 2, elpv, draw), sampling.pool(wanted, 5, elpv, draw)
     assert (
         five.shape == (5, 1, 32, 32)
         and np.array_equal(five[:2], two)

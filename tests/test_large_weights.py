@@ -19,7 +19,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from fsl_utils import StudyError, backbones, large, mini, store
+from fsl_utils import StudyError, store
+from fsl_utils.generator import backbones, large, mini
 
 CELLS = SimpleNamespace(name="elpv", rare_class="defective", common_class="functional", channels=1)
 LARGE = list(backbones.CARDS)
@@ -67,7 +68,7 @@ def http(kind):
         ),
         (
             http(RevisionNotFoundError),
-            r"commit [0-9a-f]{40} has gone from .*take another in fsl_utils.backbones.CARDS",
+            r"commit [0-9a-f]{40} has gone from .*take another in fsl_utils.generator.backbones.CARDS",
         ),
         (http(RepositoryNotFoundError), r"is not on the hub, or needs `hf auth login`"),
         (

@@ -8,7 +8,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from scipy.stats import binom
 
-from fsl_utils import StudyError, copies, generate, lora, mini, readers, regions, store
+from fsl_utils import StudyError, store
+from fsl_utils.data.datasets import readers
+from fsl_utils.generator import copies, lora, mini, regions, sampling
 
 
 @pytest.fixture
@@ -348,7 +350,7 @@ def test_the_check_tells_copies_from_images_that_nothing_saw(monkeypatch, elpv, 
     adapted = lora.attach(backbone, 1)
     found = {}
     for name, rows in (("shots", np.resize(draw.shots, 50)), ("fresh", fresh)):
-        monkeypatch.setattr(generate, "sample", lambda *given: elpv.images(64)[rows])
+        monkeypatch.setattr(sampling, "sample", lambda *given: elpv.images(64)[rows])
         found[name] = lora._check(adapted, wanted, rule, elpv, draw)
     assert (
         found["shots"]["copied"] == 50

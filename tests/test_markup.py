@@ -4,7 +4,8 @@ import re
 
 import simulate
 
-from fsl_utils import contrasts, markup
+from fsl_utils.analysis import contrasts
+from fsl_utils.figures import markup
 
 
 def test_table_holds_the_numbers_intervals_and_marks(whole, tmp_path):

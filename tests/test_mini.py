@@ -3,7 +3,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fsl_utils import StudyError, mini, partitions
+from fsl_utils import StudyError
+from fsl_utils.data import partitions
+from fsl_utils.generator import mini
 
 
 def test_haar_is_orthonormal_and_two_levels_deep():

@@ -7,7 +7,8 @@ import nbformat
 import papermill
 import pytest
 
-from fsl_utils import ROOT, params, sheets
+from fsl_utils import ROOT, params
+from fsl_utils.data.datasets import sheets
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsl_utils import StudyError, partitions
+from fsl_utils import StudyError
+from fsl_utils.data import partitions
 
 
 @st.composite

@@ -9,7 +9,10 @@ import pandas as pd
 import pytest
 import simulate
 
-from fsl_utils import StudyError, arms, browse, contrasts, markup, plots, stats
+from fsl_utils import StudyError
+from fsl_utils.analysis import contrasts, resampling
+from fsl_utils.classifier import arms
+from fsl_utils.figures import browse, markup, plots
 
 matplotlib.use("Agg")
 
@@ -29,7 +32,7 @@ def tables():
 
 @pytest.fixture(scope="module")
 def study(tables):
-    return stats.resample(*tables)
+    return resampling.resample(*tables)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +147,7 @@ def test_forest_fills_what_is_significant_and_nothing_else(study):
 
 
 def test_overview_has_a_panel_a_task_a_colour_a_classifier_and_every_contrast(study, three):
-    other = stats.resample(
+    other = resampling.resample(
         *simulate.study(
             "tiles",
             arms={("real", 0.0): 0.0, ("duplicate", 4.0): 0.1, ("lora", 4.0): 0.4},
@@ -166,12 +169,14 @@ def test_overview_has_a_panel_a_task_a_colour_a_classifier_and_every_contrast(st
     assert "FEWER THAN 10 DRAWS" in figure.get_suptitle()
     assert (
         "PRELIMINARY"
-        in plots.overview(contrasts.against(stats.resample(*three), "duplicate")).get_suptitle()
+        in plots.overview(
+            contrasts.against(resampling.resample(*three), "duplicate")
+        ).get_suptitle()
     )
 
 
 def test_shots_has_a_panel_a_task_and_marks_each_contrast_over_its_number_of_shots(study):
-    fewer = stats.resample(
+    fewer = resampling.resample(
         *simulate.study(
             "elpv",
             arms={("real", 0.0): 0.0, ("duplicate", 4.0): 0.1, ("lora", 4.0): 0.3},
@@ -216,7 +221,7 @@ def test_slopes_draw_one_line_a_draw_and_count_those_that_rise(study):
 
 def test_few_draws_and_validation_stand_on_every_figure_and_table(three):
     cells, scores = three
-    study = stats.resample(cells, scores)
+    study = resampling.resample(cells, scores)
     made = [
         plots.curve(contrasts.curve(study)),
         plots.panels(contrasts.curve(study)),

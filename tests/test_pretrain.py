@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fsl_utils import StudyError, mini, pretrain
+from fsl_utils import StudyError
+from fsl_utils.generator import mini, pretrain
 
 
 def test_base_images_are_common_and_from_base_groups(elpv):

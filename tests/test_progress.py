@@ -6,7 +6,8 @@ import time
 import dummies
 import pytest
 
-from fsl_utils import StudyError, costs, grid, progress, store
+from fsl_utils import StudyError, store
+from fsl_utils.study import costs, grid, progress
 
 
 @pytest.fixture

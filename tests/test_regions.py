@@ -9,7 +9,10 @@ import torch
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
-from fsl_utils import StudyError, domains, mini, partitions, readers, regions
+from fsl_utils import StudyError
+from fsl_utils.data import domains, partitions
+from fsl_utils.data.datasets import readers
+from fsl_utils.generator import mini, regions
 
 SIZE = 64
 

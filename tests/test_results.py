@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 import simulate
 
-from fsl_utils import StudyError, results, stats
+from fsl_utils import StudyError
+from fsl_utils.analysis import resampling, results
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ def test_cells_that_differ_are_never_averaged(few, column, values):
     if column == "base":
         mixed.loc[mixed["arm"].isin(["real", "duplicate"]), column] = ""
     with pytest.raises(StudyError, match=column):
-        stats.resample(mixed, scores)
+        resampling.resample(mixed, scores)
     parts = results.studies(mixed)
     assert len(parts) == 2 and all(results.setting(part)[column] in values for part in parts)
 
@@ -100,6 +101,6 @@ def test_missing_and_damaged_tables_are_named(few, tmp_path):
 
 
 def test_columns_are_those_the_sweep_writes():
-    from fsl_utils import cells as sweep
+    from fsl_utils.classifier import cells as sweep
 
     assert sorted(sweep.COLUMNS) == sorted(results.COLUMNS)

@@ -3,7 +3,9 @@
 import pandas as pd
 import pytest
 
-from fsl_utils import ROOT, StudyError, lora, search
+from fsl_utils import ROOT, StudyError
+from fsl_utils.generator import lora
+from fsl_utils.study import search
 
 
 def test_shipped_searches_are_valid():
@@ -43,7 +45,7 @@ def test_a_small_search(tmp_path, own_store, capsys, monkeypatch):
     path.write_text(
         "{draws: [0], n_real: 10, n_images: 4, adapter_steps: 2, tries: [{}, {rank: 2, alpha: 2, adapter_steps: 1}]}"
     )
-    monkeypatch.setattr(search.generate, "CHUNK", 4)
+    monkeypatch.setattr(search.sampling, "CHUNK", 4)
     search.main([str(path), "--out", str(out), "--device", "cpu"])
     table = pd.read_csv(out)
     assert list(table["try"]) == ["defaults", "rank 2, alpha 2, adapter_steps 1"]

@@ -18,7 +18,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import dummies  # noqa: E402
 
-from fsl_utils import ROOT, costs, grid, params, store  # noqa: E402
+from fsl_utils import ROOT, params, store
+from fsl_utils.study import costs, grid  # noqa: E402
 
 NODE = costs.SHIPPED["cells probe"][
     0
@@ -47,11 +48,11 @@ def alone(nodes: list) -> float:
 
 def engined(nodes: list, workers: int) -> float:
     """Seconds of `nodes` under the engine, the cluster's start left out."""
-    from fsl_utils import engine
+    from fsl_utils.study import engine
 
     with engine.cluster(workers) as client:
         client.submit(
-            lambda: __import__("fsl_utils.engine"), pure=False
+            lambda: __import__("fsl_utils.study.engine"), pure=False
         ).result()  # a worker's imports are no node's
         begin = time.perf_counter()
         for ended in engine.run(nodes, client, threads=1):
@@ -139,7 +140,7 @@ def graph(folder: Path, draws: int) -> None:
     """Dask's and the driver's share of a node: nodes that do nothing at all, on two workers within this process."""
     from distributed import Client
 
-    from fsl_utils import engine
+    from fsl_utils.study import engine
 
     os.environ["FSL_STORE"] = str(folder / "store")
     done, engine.execute = engine.execute, lambda *_: str(folder)

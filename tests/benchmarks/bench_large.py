@@ -20,7 +20,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny
 
-from fsl_utils import backbones, domains, generate, lora, partitions
+from fsl_utils.data import domains, partitions
+from fsl_utils.generator import backbones, lora, sampling
 
 ROUNDS = 30
 STEPS = 10  # of the solver
@@ -79,7 +80,7 @@ def main() -> None:
     compare("fine-tuning", lambda: next(steps), uncached)
 
     plain = backbones.load(wanted)
-    pool = generate.request(wanted, task, draw, alone=True, steps=STEPS, guidance=2.0) | {
+    pool = sampling.request(wanted, task, draw, alone=True, steps=STEPS, guidance=2.0) | {
         "condition": "rare"
     }
     pipe.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(
@@ -95,13 +96,13 @@ def main() -> None:
             width=64,
             output_type="np",
             generator=[
-                torch.Generator().manual_seed(generate.image_seed(0, i)) for i in range(IMAGES)
+                torch.Generator().manual_seed(sampling.image_seed(0, i)) for i in range(IMAGES)
             ],
         ).images
         return (made * 255).round().astype(np.uint8)
 
-    compare("sampling", lambda: generate.sample(plain, pool, range(IMAGES), task, draw), theirs)
-    grey = generate.sample(plain, pool, range(IMAGES), task, draw)[:, 0]
+    compare("sampling", lambda: sampling.sample(plain, pool, range(IMAGES), task, draw), theirs)
+    grey = sampling.sample(plain, pool, range(IMAGES), task, draw)[:, 0]
     print(
         f"{'':12} largest difference of a pixel: {np.abs(grey - theirs() @ [0.299, 0.587, 0.114]).max():.1f} of 255"
     )

@@ -15,7 +15,8 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import simulate  # noqa: E402
 
-from fsl_utils import contrasts, markup, plots, results, stats  # noqa: E402
+from fsl_utils.analysis import contrasts, resampling, results
+from fsl_utils.figures import markup, plots  # noqa: E402
 
 matplotlib.use("Agg")
 spent = {}
@@ -42,7 +43,7 @@ def main(folder: Path) -> None:
         contrasts.ratio_table(cells, scores)
     for part in results.studies(cells):
         with timed("resample"):
-            study = stats.resample(part, scores)
+            study = resampling.resample(part, scores)
         with timed("curve and gains"):
             table = contrasts.curve(study)
             plots.save(

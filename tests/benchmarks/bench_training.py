@@ -14,8 +14,10 @@ from pathlib import Path
 
 import torch
 
-from fsl_utils import classifiers, domains, generate, lora, mini, partitions, pretrain
-from fsl_utils.arms import ARMS, mix
+from fsl_utils.classifier import models
+from fsl_utils.classifier.arms import ARMS, mix
+from fsl_utils.data import domains, partitions
+from fsl_utils.generator import lora, mini, pretrain, sampling
 
 ROUNDS = 30
 
@@ -73,17 +75,17 @@ def main() -> None:
         torch.from_numpy(training.gather(task.images(64))),
         torch.from_numpy(training.labels),
     )
-    steps = classifiers.train_resnet(
+    steps = models.train_resnet(
         images, labels, ARMS["real"], steps=10_000, seed=0, init="scratch", flips="hv"
     )
-    model = classifiers.new_resnet("scratch", 0).to(memory_format=torch.channels_last).train()
-    batch = classifiers.RESNET["batch"]
+    model = models.new_resnet("scratch", 0).to(memory_format=torch.channels_last).train()
+    batch = models.RESNET["batch"]
     pixels = torch.randn(batch, 3, 64, 64).contiguous(memory_format=torch.channels_last)
     compare(
         "resnet18", lambda: next(steps), lambda: model(pixels).square().mean().backward(), batch
     )
 
-    backbone, wanted = mini.load(), generate.request(None, task, draw, steps=2)
+    backbone, wanted = mini.load(), sampling.request(None, task, draw, steps=2)
     latents, t, row = (
         torch.randn(50, 16, 16, 16),
         torch.tensor(500),
@@ -98,7 +100,7 @@ def main() -> None:
     numbers = itertools.count(0, 50)
     compare(
         "sampling",
-        lambda: generate.sample(
+        lambda: sampling.sample(
             backbone, wanted, range(start := next(numbers), start + 50), task, draw
         ),
         bare,

@@ -21,7 +21,12 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
 from diffusers.training_utils import EMAModel
 
-from fsl_utils import ROOT, diversity, domains, features, mini, pretrain, sheets, store
+from fsl_utils import ROOT, store
+from fsl_utils.classifier import features
+from fsl_utils.data import domains
+from fsl_utils.data.datasets import sheets
+from fsl_utils.generator import mini, pretrain
+from fsl_utils.pools import reports
 
 NAMES = ("elpv", "magnetic_tile", "chestxray14")
 SAMPLED, STEPS = 100, 20
@@ -246,8 +251,8 @@ def judge(synthetic: np.ndarray, real: np.ndarray) -> dict:
     order = np.random.default_rng(0).permutation(len(base))
     half = len(base) // 2
     return {
-        "kid": diversity.kid(made, base, 0)[0],
-        "kid_real": diversity.kid(base[order[:half]], base[order[half:]], 0)[0],
+        "kid": reports.kid(made, base, 0)[0],
+        "kid_real": reports.kid(base[order[:half]], base[order[half:]], 0)[0],
         "fine": detail(synthetic) / detail(real),
         "n_real": len(real),
     }

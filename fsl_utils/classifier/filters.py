@@ -1,0 +1,191 @@
+"""The filter behind the arm `lora_filtered`: which images of a pool are kept, and why the others are not.
+
+Three rules, in order; an image falls to the first that it breaks:
+copied        nearer to a real image than common training images of other groups are (`copies.rule` with unseen=draw.common)
+common        the filter network is sure that it is common: its score lies below the median score of the common images in `draw.choosing`
+off_manifold  in the network's penultimate features its 5th nearest real training image is farther than for 99 % of `draw.choosing`
+              (a k-nearest-neighbour manifold, after Kynkäänniemi et al. 2019)
+
+The filter network is a ResNet-18 from scratch, trained on the draw's real images alone (the arm `real`) from a seed of its
+own, so that it is never the network that scores later. Its thresholds see `draw.choosing` and nothing else of
+validation: few-shot stays few-shot.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from scipy.spatial.distance import cdist
+from scipy.special import expit
+from tqdm.auto import tqdm
+
+from fsl_utils import store
+from fsl_utils.classifier import arms, models
+from fsl_utils.data import partitions
+from fsl_utils.data.datasets import sheets
+from fsl_utils.generator import copies, sampling
+
+RULES = ("copied", "common", "off_manifold")
+SETTINGS = dict(neighbours=5, quantile=0.99, **models.RESNET)
+MOST = 2  # times as many images are looked at as are wanted
+
+
+def request(domain, draw, image_size: int, seed: int, steps: int) -> dict:
+    """All that determines a filter: its key in the store is the hash of this. steps: of the filter network."""
+    return {
+        "domain": domain.name,
+        "data": domain.data_hash,
+        "draw": draw.number,
+        "n_real": len(draw.shots),
+        "image_size": image_size,
+        "seed": seed,
+        "steps": steps,
+        **SETTINGS,
+    }
+
+
+class Filter(NamedTuple):
+    """model: the network. real: penultimate features of the training images, [n, 512]. score, distance: the limits of the two rules."""
+
+    model: torch.nn.Module
+    real: np.ndarray
+    score: float
+    distance: float
+
+
+def train(domain, draw, wanted: dict, device: str = "cpu") -> Filter:
+    """The filter that `wanted` (of `request`) asks for, from the store or trained now."""
+    images, training = domain.images(wanted["image_size"]), arms.mix("real", 0, draw)
+
+    def build(folder):
+        seed = int(partitions.generator("filter", wanted["seed"], draw.number).integers(2**31))
+        steps = models.train_resnet(
+            torch.from_numpy(training.gather(images)),
+            torch.from_numpy(training.labels),
+            arms.get("real"),
+            steps=wanted["steps"],
+            seed=seed,
+            init="scratch",
+            flips=sheets.SHEETS[domain.name].flips,
+            device=device,
+        )
+        for state in tqdm(steps, desc="filter network", total=wanted["steps"], mininterval=1):
+            last = state
+        save_file(
+            {
+                name: value.cpu().half().contiguous()
+                for name, value in last["model"].state_dict().items()
+            },
+            folder / "network.safetensors",
+        )
+        model = _network(folder, device)  # as it will be read again
+        real, _ = _look(model, training.gather(images), device)
+        np.savez(folder / "real.npz", features=real)
+        chosen, scores = _look(model, images[draw.choosing], device)
+        away = neighbour_distance(chosen, real, SETTINGS["neighbours"])
+        limits = {
+            "score": float(np.median(scores[draw.labels[draw.choosing] == 0])),
+            "distance": float(np.quantile(away, SETTINGS["quantile"])),
+        }
+        (folder / "limits.json").write_text(json.dumps(limits))
+
+    folder = store.make("filter", wanted, build, device=device)
+    with np.load(folder / "real.npz", allow_pickle=False) as file:
+        return Filter(
+            _network(folder, device),
+            file["features"],
+            **json.loads((folder / "limits.json").read_text()),
+        )
+
+
+def _network(folder, device: str) -> torch.nn.Module:
+    model = models.new_resnet("scratch", 0)
+    model.load_state_dict(load_file(folder / "network.safetensors"))  # copied into float32
+    return model.to(device, memory_format=torch.channels_last).eval()
+
+
+def _look(model: torch.nn.Module, images: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
+    """Penultimate features [N, 512] and the score that the head gives them [N]."""
+    inner = models.score_resnet(model, images, device, penultimate=True)
+    weight, bias = (value.detach().cpu().numpy() for value in (model.fc.weight, model.fc.bias))
+    return inner, expit((inner @ weight.T + bias)[:, 0].astype(float))
+
+
+def neighbour_distance(features: np.ndarray, real: np.ndarray, k: int) -> np.ndarray:
+    """Euclidean distance of each row of `features` [N, D] to its k-th nearest of `real` [M, D] (the farthest where M < k): [N]."""
+    k = min(k, len(real))
+    return np.partition(cdist(features, real), k - 1, axis=1)[:, k - 1]
+
+
+def judge(
+    images: np.ndarray, used: Filter, nearest: pd.DataFrame, device: str = "cpu"
+) -> pd.DataFrame:
+    """Verdicts on images, uint8 [N, C, S, S]: reason ('' kept, else one of RULES), score, distance, copy_distance; one row an image.
+
+    nearest: of `copies.judge` on the same images.
+    """
+    inner, scores = _look(used.model, images, device)
+    away = neighbour_distance(inner, used.real, SETTINGS["neighbours"])
+    broken = [nearest["copied"].to_numpy(), scores < used.score, away > used.distance]
+    return pd.DataFrame(
+        {
+            "reason": np.select(broken, RULES, default=""),
+            "score": scores,
+            "distance": away,
+            "copy_distance": nearest["distance"].to_numpy(),
+        }
+    )
+
+
+def verdicts(
+    pool: dict, n: int, domain, draw, wanted: dict, device: str = "cpu"
+) -> Iterator[pd.DataFrame]:
+    """`judge` of the first n images of a pool with their `number`, chunk by chunk, each from the store or made now; the last is cut to n."""
+    used = rule = None
+    whole = -(-n // sampling.CHUNK) * sampling.CHUNK
+    for chunk, images in enumerate(sampling.chunks(pool, whole, domain, draw, device)):
+
+        def build(folder):
+            nonlocal used, rule
+            used = used or train(domain, draw, wanted, device)
+            rule = rule or copies.rule(domain, draw, wanted["image_size"], unseen=draw.common)
+            numbers = np.arange(len(images)) + chunk * sampling.CHUNK
+            nearest = copies.judge(
+                images, rule, sampling.resembled(pool, numbers, rule.rows, draw)
+            ).nearest
+            table = judge(images, used, nearest, device)
+            table.insert(0, "number", numbers)
+            table.to_parquet(folder / "verdicts.parquet", index=False)
+
+        asked = {
+            "pool": store.key("pool", pool),
+            "chunk": chunk,
+            "filter": store.key("filter", wanted),
+        }
+        folder = store.make("verdicts", asked, build, device=device)
+        yield pd.read_parquet(folder / "verdicts.parquet")[: n - chunk * sampling.CHUNK]
+
+
+def until(
+    pool: dict, n: int, domain, draw, wanted: dict, device: str = "cpu"
+) -> Iterator[pd.DataFrame]:
+    """Verdicts on a pool's images in order, up to the one with which n are kept, at most 2 n of them.
+
+    So what is kept for 4x is the beginning of what is kept for 20x. Fewer kept rows than n: a shortfall.
+    """
+    for table in verdicts(pool, MOST * n, domain, draw, wanted, device):
+        kept = (table["reason"] == "").cumsum()
+        yield table[kept - (table["reason"] == "") < n]
+        n -= kept.iloc[-1]
+        if n <= 0:
+            return
+
+
+def counts(table: pd.DataFrame) -> dict[str, int]:
+    """How many judged images were kept, and how many fell to each rule."""
+    found = table["reason"].value_counts()
+    return {name or "kept": int(found.get(name, 0)) for name in ("", *RULES)}

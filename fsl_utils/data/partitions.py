@@ -1,0 +1,189 @@
+"""Who may see which image: partitions (for good) and draws (one random choice inside development).
+
+Both split whole groups (a tile, a patient, a chunk of cells), stratified, and depend on
+nothing but group names and a seed: not on row order, not on scikit-learn's version.
+Its stratified splitters refuse a stratum with one member, and here most have few.
+"""
+
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fsl_utils import StudyError, store
+
+SHIPPED = Path(__file__).parent / "splits"
+TEST_SHARE = 0.35
+VALIDATION_SHARE = 0.20
+
+
+def generator(*words) -> np.random.Generator:
+    """A random generator named by words and numbers: the same words, the same stream, on any machine."""
+    return np.random.default_rng([zlib.crc32(str(word).encode()) for word in words])
+
+
+def pick(groups: pd.Series, share: float, rng: np.random.Generator) -> set:
+    """Choose about `share` of the groups, the same share in every stratum.
+
+    `groups` maps group name -> stratum. Systematic sampling: groups are shuffled, sorted
+    by stratum and taken at equal steps from a random start, so that each stratum gets its
+    share to within one group, however small it is.
+    """
+    groups = groups.sort_index()
+    groups = groups.iloc[rng.permutation(len(groups))].sort_values(kind="stable")
+    steps = np.floor(np.arange(len(groups) + 1) * share + rng.random())
+    return set(groups.index[np.diff(steps) > 0])
+
+
+def assign(frame: pd.DataFrame, base_groups: pd.Series, base_share: float, name: str) -> pd.Series:
+    """Partition of every row of `frame` (columns group, stratum): base, development or test.
+
+    `base_groups` maps the groups that may serve as base to their stratum; `base_share` of them do.
+    """
+    strata = frame.groupby("group")["stratum"].first()
+    base = pick(base_groups, base_share, generator(name, "base")) if len(base_groups) else set()
+    test = pick(strata[~strata.index.isin(base)], TEST_SHARE, generator(name, "test"))
+    return frame["group"].map(
+        lambda g: "base" if g in base else "test" if g in test else "development"
+    )
+
+
+def shipped(name: str) -> pd.DataFrame | None:
+    """The partition file of an embedded domain (file, group, partition), or None."""
+    path = SHIPPED / f"{name}.csv"
+    return pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
+
+
+def kept(path: Path, frame: pd.DataFrame, clean: pd.Series, base_share: float) -> pd.Series:
+    """Partition of every row of `frame` (image, group, stratum), made once and kept in `path` (file, group, partition).
+
+    `clean` says of each group whether it may be base. Nothing ever moves: a new image of a known group
+    follows it, new groups are assigned among themselves. Raises StudyError where an image changed its group.
+    """
+    known = pd.DataFrame(columns=["file", "group", "partition"], dtype=str)
+    if path.is_file():
+        known = pd.read_csv(path, dtype=str, keep_default_na=False)
+    before = frame["image"].map(known.set_index("file")["group"])
+    moved = frame["image"][before.notna() & (before != frame["group"])]
+    if len(moved):
+        raise StudyError(
+            f"{len(moved)} images changed their group (first: {moved.iloc[0]}), which could move test images "
+            f"into training: undo it, or delete {path} and all results to split anew"
+        )
+    partition = known.drop_duplicates("group").set_index("group")["partition"]
+    new = frame[~frame["group"].isin(partition.index)]
+    if len(new):
+        groups = new.groupby("group")["stratum"].first()
+        # Named by the groups: were the stream the same each time, single groups would all go to one side.
+        made = assign(new, groups[clean[groups.index]], base_share, " ".join(groups.index))
+        partition = pd.concat([partition, made.groupby(new["group"]).first()])
+    rows = pd.DataFrame(
+        {
+            "file": frame["image"],
+            "group": frame["group"],
+            "partition": frame["group"].map(partition),
+        }
+    )
+    rows = pd.concat([known, rows[~rows["file"].isin(known["file"])]])
+    if len(rows) > len(known):
+        store.write_text(path, rows.sort_values("file").to_csv(index=False, lineterminator="\n"))
+    return frame["group"].map(partition)
+
+
+def by_image(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The table for protocol='image': every image a group of its own, development and test redrawn.
+
+    It leaks by design and is there for comparison alone. Base stays as it was, and the group
+    that the split ignores is kept as `whole_group`.
+    """
+    table = table.assign(
+        whole_group=table["group"], group=table["image"], stratum=table["label"].astype(str)
+    )
+    rest = table["partition"] != "base"
+    redrawn = assign(table[rest], pd.Series(dtype=str), 0.0, f"{name} by image")
+    return table.assign(partition=table["partition"].where(~rest, redrawn))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One draw: positions into the domain's table. `shots` are ordered, so the 20 are in the 50.
+
+    common: common images of the training groups. more: rare images of the training groups that
+    are not shots, in the order in which they would have become shots. validation: every image
+    of the validation groups.
+    """
+
+    number: int
+    shots: np.ndarray
+    common: np.ndarray
+    more: np.ndarray
+    validation: np.ndarray
+    labels: np.ndarray  # of the whole table
+    groups: np.ndarray
+
+    @cached_property
+    def choosing(self) -> np.ndarray:
+        """The part of validation that thresholds may see: at most n_real / 2 rare images, same prevalence."""
+        rng = generator("choosing", self.number)
+        rare = spread(self.validation[self.labels[self.validation] == 1], self.groups, rng)
+        common = self.validation[self.labels[self.validation] == 0]
+        kept = min(len(rare), len(self.shots) // 2)
+        share = kept / len(rare)
+        common = rng.permutation(common)[: max(1, round(len(common) * share))]
+        return np.sort(np.concatenate([rare[:kept], common]))
+
+    @property
+    def n_rare_seen(self) -> int:
+        """Rare real images that this draw looks at in all: the shots and those that choose thresholds."""
+        return len(self.shots) + int(self.labels[self.choosing].sum())
+
+
+def spread(rows: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Order `rows` so that every beginning is spread evenly over groups: one of each group, then a second, ..."""
+    rows = rng.permutation(rows)
+    group = pd.Series(groups[rows])
+    turn = group.groupby(group).cumcount().to_numpy()
+    names = np.unique(groups[rows])
+    rank = dict(zip(names, rng.permutation(len(names))))
+    return rows[np.lexsort([group.map(rank).to_numpy(), turn])]
+
+
+def draw(table: pd.DataFrame, number: int, n_real: int) -> Draw:
+    """Draw `number` with `n_real` shots from a domain table (image, label, group, stratum, partition).
+
+    Raises StudyError with the counts where groups or rare images do not suffice.
+    """
+    if n_real < 1:
+        raise StudyError(f"n_real is {n_real}: at least 1 shot is needed")
+    order = table["image"].to_numpy().argsort(kind="stable")  # not the order of the rows
+    labels, groups = table["label"].to_numpy(), table["group"].to_numpy()
+    rows = order[(table["partition"].to_numpy() == "development")[order]]
+    per_group = pd.DataFrame(
+        {"group": groups[rows], "label": labels[rows], "stratum": table["stratum"].to_numpy()[rows]}
+    )
+    per_group = per_group.groupby("group").agg(
+        rare=("label", "sum"), n=("label", "size"), stratum=("stratum", "first")
+    )
+    strata = (per_group["rare"] > 0).astype(str) + " " + per_group["stratum"]
+    validation_groups = pick(strata, VALIDATION_SHARE, generator("draw", number))
+
+    validate = np.isin(groups[rows], list(validation_groups))
+    train, validation = rows[~validate], rows[validate]
+    have = f"{len(per_group)} development groups, {int((per_group['rare'] > 0).sum())} of them with rare images"
+    for side, part in (("training", train), ("validation", validation)):
+        for label, word in ((1, "rare"), (0, "common")):
+            if not (labels[part] == label).any():
+                raise StudyError(
+                    f"draw {number} has no {word} image on its {side} side: too few groups ({have})"
+                )
+    rare = spread(train[labels[train] == 1], groups, generator("shots", number))
+    if n_real > len(rare):
+        raise StudyError(
+            f"n_real is {n_real}, but draw {number} has {len(rare)} rare training images ({have}): ask for fewer"
+        )
+    return Draw(
+        number, rare[:n_real], train[labels[train] == 0], rare[n_real:], validation, labels, groups
+    )

@@ -1,0 +1,448 @@
+"""Large latent diffusion models behind the interface of `mini`: Stable Diffusion 1.5 and FLUX.2.
+
+A prompt takes the place of mini's class embedding: of a condition's rows mini.NULL is the empty
+prompt, mini.RARE that of the rare class and any other that of the common class. Prompts are encoded
+once and kept in the store; the text encoder is gone before the rest is loaded. Packing of latents,
+guidance and noise schedules are those of diffusers' pipelines, called or followed line by line, so
+that an image equals theirs.
+
+Grey images go in as three equal channels and come out as PIL's luminance.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import torch
+from accelerate.utils.memory import clear_device_cache
+from diffusers import (
+    DDPMScheduler,
+    DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
+from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
+from diffusers.training_utils import cast_training_params
+from peft import LoraConfig, get_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fsl_utils import StudyError, store
+from fsl_utils.data import images
+from fsl_utils.generator import mini
+
+# Templates by domain: of the rare class, and of the common one ('a photo of <class>', as the paper has it).
+PROMPTS = {
+    "elpv": ("a photo of a {} solar cell", "a photo of a {} solar cell"),
+    "magnetic_tile": (
+        "a photo of a magnetic tile with {}",
+        "a photo of a magnetic tile {} of defects",
+    ),
+    "chestxray14": ("a photo of a chest X-ray with {}", "a photo of a chest X-ray with {}"),
+}
+
+
+def prompts(domain) -> tuple[str, str, str]:
+    """The empty prompt, that of the common and that of the rare class."""
+    rare, common = PROMPTS.get(domain.name, ("a photo of {}", "a photo of {}"))
+    return "", common.format(_words(domain.common_class)), rare.format(_words(domain.rare_class))
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+@dataclass
+class Large:
+    """What both families share. `hash` names the weights; `embeddings` are those of `prompts`, [3, L, D]."""
+
+    name: str
+    hash: str
+    pipe: DiffusionPipeline  # without its text encoder
+    denoiser: torch.nn.Module
+    embeddings: torch.Tensor
+    channels: int  # of the domain's images
+    batch: int  # images that are sampled at once
+    adapter_file: str = (
+        "pytorch_lora_weights.safetensors"  # the name that pipe.load_lora_weights(folder) looks for
+    )
+
+    @property
+    def device(self) -> torch.device:
+        return self.embeddings.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embeddings.dtype
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images it paints; FLUX.2's own 1,024 are halved, as in the paper."""
+        return min(512, self.pipe.vae.config.sample_size)
+
+    def encode(self, pixels) -> torch.Tensor:
+        """uint8 [N, C, S, S] -> standardised latents [N, *latent_shape]: the posterior's mode, so that the same image gives the same latents."""
+        pixels = torch.as_tensor(np.asarray(pixels)).expand(-1, 3, -1, -1)
+        with torch.no_grad():
+            return self._encode(
+                pixels.to(self.device).float().div(127.5).sub(1).to(self.embeddings)
+            )
+
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        """Latents -> uint8 [N, C, S, S], as diffusers' image processor rounds; of a grey domain the luminance."""
+        with torch.no_grad():
+            pixels = self._decode(latents.to(self.embeddings))
+        rgb = (
+            (self.pipe.image_processor.postprocess(pixels, output_type="np") * 255)
+            .round()
+            .astype(np.uint8)
+        )
+        return images.chain(rgb, self.image_size, self.channels)
+
+    def rows(self, condition: torch.Tensor) -> torch.Tensor:
+        """Embeddings [N, L, D] for rows of a condition [N]."""
+        common, rare = torch.full_like(condition, 1), torch.full_like(condition, 2)
+        index = torch.where(
+            condition == mini.NULL, condition, torch.where(condition == mini.RARE, rare, common)
+        )
+        return self.embeddings[index]
+
+    def attach(self, config: LoraConfig, row: int) -> "Large":
+        """Add a fresh adapter (float32) to the denoiser alone."""
+        self.denoiser.add_adapter(config)
+        cast_training_params(self.denoiser)
+        if self.checkpointing:
+            self.denoiser.enable_gradient_checkpointing()
+        return self
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write the adapter in diffusers' own format: `pipe.load_lora_weights(folder)` opens it in the plain pipeline.
+
+        Without its dropout, which diffusers would leave switched on when it samples.
+        """
+        self.pipe.save_lora_weights(
+            folder,
+            **{
+                f"{self.part}_lora_layers": get_peft_model_state_dict(self.denoiser),
+                f"{self.part}_lora_adapter_metadata": self.denoiser.peft_config["default"].to_dict()
+                | {"lora_dropout": 0.0},
+            },
+        )
+
+    def load_adapter(self, folder: Path) -> "Large":
+        """Load a stored adapter into the denoiser, in eval mode. Raises ValueError, RuntimeError, OSError or SafetensorError where the two do not fit."""
+        self.denoiser.load_lora_adapter(
+            folder,
+            prefix=self.part,
+            weight_name=self.adapter_file,
+            adapter_name="default",
+            use_safetensors=True,
+            local_files_only=True,
+        )
+        if not getattr(self.denoiser, "peft_config", None):
+            raise ValueError("it holds no matrix of this denoiser")
+        self.denoiser.eval()
+        return self
+
+
+class Diffusion(Large):
+    """Stable Diffusion: a U-Net that predicts the noise (or v), latents scaled by one number."""
+
+    part = "unet"
+    checkpointing = False  # fits without, one image at a time
+    takes_guidance = False
+    lora_targets = ["to_q", "to_k", "to_v", "to_out.0"]
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        side = self.image_size // self.pipe.vae_scale_factor
+        return self.denoiser.config.in_channels, side, side
+
+    def _encode(self, pixels):
+        return self.pipe.vae.encode(pixels).latent_dist.mode() * self.pipe.vae.config.scaling_factor
+
+    def _decode(self, latents):
+        return self.pipe.vae.decode(
+            latents / self.pipe.vae.config.scaling_factor, return_dict=False
+        )[0]
+
+    def predict(
+        self, latents: torch.Tensor, timesteps: torch.Tensor, condition: torch.Tensor
+    ) -> torch.Tensor:
+        """Noise (or v) of noisy latents [N, C, h, w] at timesteps [N] in 0..999, for rows of a condition [N]."""
+        return self.denoiser(
+            latents.to(self.embeddings),
+            timesteps,
+            encoder_hidden_states=self.rows(condition),
+            return_dict=False,
+        )[0]
+
+    def loss(
+        self,
+        clean: torch.Tensor,
+        condition: torch.Tensor,
+        generator: torch.Generator,
+        weight: torch.Tensor | None = None,
+        part: slice = slice(None),
+    ) -> torch.Tensor:
+        """Mean squared error of each image of `part` [n] at random noise levels; arguments as of mini.Mini.loss."""
+        noise = torch.randn(clean.shape, generator=generator).to(self.device)
+        t = torch.randint(
+            0, self.scheduler.config.num_train_timesteps, (len(clean),), generator=generator
+        ).to(self.device)
+        clean, condition, noise, t = (each[part] for each in (clean.float(), condition, noise, t))
+        velocity = self.scheduler.config.prediction_type == "v_prediction"
+        target = self.scheduler.get_velocity(clean, noise, t) if velocity else noise
+        return _error(
+            self.predict(self.scheduler.add_noise(clean, noise, t), t, condition),
+            target,
+            weight,
+            part,
+        )
+
+    @property
+    def scheduler(self) -> DDPMScheduler:
+        """The noise schedule of training."""
+        return DDPMScheduler.from_config(self.pipe.scheduler.config)
+
+    def solver(self, steps: int) -> DPMSolverMultistepScheduler:
+        """DPM-Solver++ (2M), its timesteps set."""
+        solver = DPMSolverMultistepScheduler.from_config(
+            self.pipe.scheduler.config, timestep_spacing="trailing"
+        )
+        solver.set_timesteps(steps, device=self.device)
+        return solver
+
+
+class FlowSolver(FlowMatchEulerDiscreteScheduler):
+    """Euler steps of a flow, with the method by which diffusion schedulers noise an image."""
+
+    def add_noise(
+        self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+    ) -> torch.Tensor:
+        """Latents [N, C, h, w] at timesteps [N] in (0, 1000]; while it solves (`set_begin_index`), at the step that it stands at."""
+        if self.begin_index is not None:
+            return self.scale_noise(clean, timesteps, noise)
+        return torch.lerp(
+            clean,
+            noise,
+            (timesteps / self.config.num_train_timesteps).to(clean)[:, None, None, None],
+        )
+
+
+class Flow(Large):
+    """FLUX.2: a transformer that predicts noise - image on the straight line between them, on 2x2 patches of standardised latents.
+
+    FLUX.2-dev was distilled to take the guidance as an input; FLUX.2-klein-base is guided by two predictions.
+    """
+
+    part = "transformer"
+    checkpointing = True  # activations are recomputed in the backward pass: a third more time, a fraction of the memory
+    # Those of diffusers' train_dreambooth_lora_flux2*.py: attention of both kinds of block.
+    lora_targets = r".*\.(to_q|to_k|to_v|to_out\.0|to_qkv_mlp_proj)|single_transformer_blocks\.\d+\.attn\.to_out"
+
+    @property
+    def takes_guidance(self) -> bool:
+        return self.denoiser.config.guidance_embeds
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        side = self.image_size // (2 * self.pipe.vae_scale_factor)
+        return self.denoiser.config.in_channels, side, side
+
+    def _encode(self, pixels):
+        return self.pipe._encode_vae_image(pixels, generator=None)
+
+    def _decode(self, latents):
+        norm = self.pipe.vae.bn
+        mean, deviation = (
+            norm.running_mean.view(1, -1, 1, 1),
+            torch.sqrt(norm.running_var.view(1, -1, 1, 1) + self.pipe.vae.config.batch_norm_eps),
+        )
+        return self.pipe.vae.decode(
+            self.pipe._unpatchify_latents(latents * deviation.to(latents) + mean.to(latents)),
+            return_dict=False,
+        )[0]
+
+    def predict(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        condition: torch.Tensor,
+        guidance: float = 1.0,
+    ) -> torch.Tensor:
+        """Velocity of noisy latents [N, C, h, w] at timesteps [N] in (0, 1000], for rows of a condition [N].
+
+        `guidance` is what FLUX.2-dev is told; in training 1, as in diffusers' example.
+        """
+        latents, text = latents.to(self.embeddings), self.rows(condition)
+        told = (
+            torch.full((len(latents),), guidance, device=self.device)
+            if self.takes_guidance
+            else None
+        )
+        packed = self.denoiser(
+            hidden_states=self.pipe._pack_latents(latents),
+            timestep=timesteps.to(latents.dtype) / 1000,
+            guidance=told,
+            encoder_hidden_states=text,
+            txt_ids=self.pipe._prepare_text_ids(text[:1]).to(self.device),
+            img_ids=self.pipe._prepare_latent_ids(latents[:1]).to(self.device),
+            return_dict=False,
+        )[0]
+        return packed.permute(0, 2, 1).reshape(latents.shape)
+
+    def loss(
+        self,
+        clean: torch.Tensor,
+        condition: torch.Tensor,
+        generator: torch.Generator,
+        weight: torch.Tensor | None = None,
+        part: slice = slice(None),
+    ) -> torch.Tensor:
+        """Flow matching (Lipman et al. 2023): mean squared error of the velocity of each image of `part` [n] at uniformly random times."""
+        noise = torch.randn(clean.shape, generator=generator).to(self.device)
+        t = torch.randint(
+            1, self.scheduler.config.num_train_timesteps + 1, (len(clean),), generator=generator
+        ).to(self.device)
+        clean, condition, noise, t = (each[part] for each in (clean.float(), condition, noise, t))
+        return _error(
+            self.predict(self.scheduler.add_noise(clean, noise, t), t, condition),
+            noise - clean,
+            weight,
+            part,
+        )
+
+    @property
+    def scheduler(self) -> FlowSolver:
+        """The straight line between image and noise."""
+        return FlowSolver.from_config(self.pipe.scheduler.config)
+
+    def solver(self, steps: int) -> FlowSolver:
+        """Euler steps, shifted by the number of tokens as the pipeline shifts them."""
+        solver = self.scheduler
+        _, height, width = self.latent_shape
+        solver.set_timesteps(
+            sigmas=np.linspace(1.0, 1 / steps, steps),
+            device=self.device,
+            mu=compute_empirical_mu(height * width, steps),
+        )
+        return solver
+
+
+def _error(predicted, target, weight, part) -> torch.Tensor:
+    error = (predicted.float() - target).square()
+    return (error if weight is None else error * weight[part]).mean(dim=(1, 2, 3))
+
+
+def load(
+    name: str,
+    pipeline: str,
+    folder: Path,
+    base: str,
+    texts: list[str],
+    channels: int,
+    batch: int,
+    device: str,
+    quantise: str = "",
+    dtype: torch.dtype | None = None,
+) -> Large:
+    """Open a pipeline of class `pipeline` from a folder as `save_pretrained` writes it, in eval mode, frozen, for images of
+    1 or 3 `channels` and the prompts `texts`.
+
+    bfloat16 on a GPU, float32 on a CPU, unless `dtype` says otherwise; `quantise` 'nf4' loads the transformer in 4 bits.
+    No code from the folder is run and no pickle is read. Raises StudyError where files are missing or damaged.
+    """
+    dtype = dtype or (torch.bfloat16 if device == "cuda" else torch.float32)
+    embeddings = _embeddings(pipeline, folder, base, texts, device, quantise, dtype)
+    pipe = _open(
+        pipeline,
+        folder,
+        dtype,
+        device,
+        _in_four_bits(["transformer"], device, dtype) if quantise else None,
+        text_encoder=None,
+        tokenizer=None,
+    )
+    family = Diffusion if hasattr(pipe, "unet") else Flow
+    denoiser = getattr(pipe, family.part)
+    for module in (denoiser, pipe.vae):
+        module.eval().requires_grad_(False)
+    return family(name, base, pipe, denoiser, embeddings.to(device, dtype), channels, batch)
+
+
+def _embeddings(pipeline, folder, base, texts, device, quantise, dtype) -> torch.Tensor:
+    """Embeddings of the prompts [3, L, D], from the store; the text encoder is loaded only where they are not there."""
+
+    def build(out):
+        config = _in_four_bits(["text_encoder"], device, dtype) if quantise else None
+        stable = pipeline == "StableDiffusionPipeline"
+        pipe = _open(
+            pipeline,
+            folder,
+            dtype,
+            device,
+            config,
+            vae=None,
+            **{"unet" if stable else "transformer": None},
+        )
+        extra = dict(num_images_per_prompt=1, do_classifier_free_guidance=False) if stable else {}
+        with torch.no_grad():
+            found = pipe.encode_prompt(texts, device=device, **extra)[0]
+        save_file({"embeddings": found.cpu().contiguous()}, out / "embeddings.safetensors")
+
+    made = store.make(
+        "prompts", {"base": base, "prompts": texts, "dtype": str(dtype)}, build, device=device
+    )
+    clear_device_cache(garbage_collection=True)  # of what the text encoder held
+    return load_file(made / "embeddings.safetensors")["embeddings"]
+
+
+def _open(pipeline, folder, dtype, device, quantization_config, **without) -> DiffusionPipeline:
+    if pipeline == "StableDiffusionPipeline":
+        without |= dict(
+            safety_checker=None,
+            feature_extractor=None,
+            image_encoder=None,
+            requires_safety_checker=False,
+        )
+    if quantization_config is not None:
+        without["quantization_config"] = quantization_config
+    try:
+        pipe = getattr(diffusers, pipeline).from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, **without
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise StudyError(
+            f"{folder}: not the whole weights of a {pipeline} ({reason}); remove the folder and download it again"
+        ) from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(device)
+
+
+def _in_four_bits(parts: list[str], device: str, dtype: torch.dtype):
+    """NF4 (QLoRA, Dettmers et al. 2023) for parts of a pipeline. Raises StudyError without a GPU or bitsandbytes."""
+    if device != "cuda" or not importlib.util.find_spec("bitsandbytes"):
+        raise StudyError(
+            f"4-bit weights need a CUDA device (device is '{device}') and bitsandbytes: pip install 'fsl-utils[large]' there, "
+            "or take backbone='sd15'"
+        )
+    import transformers
+
+    kinds = {
+        "text_encoder": transformers.BitsAndBytesConfig,
+        "transformer": diffusers.BitsAndBytesConfig,
+    }
+    return diffusers.PipelineQuantizationConfig(
+        quant_mapping={
+            part: kinds[part](
+                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+            )
+            for part in parts
+        }
+    )

@@ -1,0 +1,245 @@
+"""`mini`: a small class-conditional diffusion model for 64x64 grey images, pretrained here.
+
+A diffusers UNet2DModel works on a separable two-level Haar transform of the image
+(16 bands of 16x16, each scaled to unit variance), which on a CPU costs a twentieth of the
+same network on pixels. It predicts v (Salimans & Ho 2022) under the cosine schedule
+(Nichol & Dhariwal 2021). The condition is one embedding: the domain, none, or the rare
+class, whose row is learned with the adapter.
+"""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from fsl_utils import StudyError, store
+
+SHIPPED = Path(__file__).parent / "weights" / "mini.safetensors"
+
+# Rows of the class embedding. OTHER is for a user's own folder, RARE for the adapter.
+NULL, OTHER, RARE = 0, 4, 5
+CONDITIONS = {"elpv": 1, "magnetic_tile": 2, "chestxray14": 3}
+
+IMAGE_SIZE = 64
+BANDS = 16
+
+UNET = dict(
+    sample_size=IMAGE_SIZE // 4,
+    in_channels=BANDS,
+    out_channels=BANDS,
+    num_class_embeds=6,
+    block_out_channels=(96, 160),
+    layers_per_block=1,
+    norm_num_groups=16,
+    attention_head_dim=32,
+    dropout=0.1,
+    down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+    up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+)
+SCHEDULE = dict(
+    num_train_timesteps=1000,
+    beta_schedule="squaredcos_cap_v2",
+    prediction_type="v_prediction",
+    clip_sample=False,
+)
+
+# Modules that get LoRA matrices: attention and every convolution of the residual blocks.
+LORA_TARGETS = r".*\.(to_q|to_k|to_v|to_out\.0|conv1|conv2|conv_shortcut)"
+
+
+def haar_matrix() -> torch.Tensor:
+    """Orthonormal [16, 16]: the separable two-level Haar transform of a 4x4 block (rows are bands)."""
+    r = 0.5**0.5
+    one = torch.tensor(
+        [[0.5, 0.5, 0.5, 0.5], [0.5, 0.5, -0.5, -0.5], [r, -r, 0.0, 0.0], [0.0, 0.0, r, -r]]
+    )
+    return torch.kron(one, one)
+
+
+@dataclass
+class Mini:
+    """The backbone: `denoiser` and the transform around it. `hash` names the weights it was loaded from."""
+
+    denoiser: UNet2DModel
+    scales: torch.Tensor  # [16], standard deviation of each band over the base images
+    hash: str
+    about: dict
+    name: str = "mini"
+    image_size: int = IMAGE_SIZE
+    lora_targets: str = LORA_TARGETS
+    embedding: str = "class_embedding"
+    adapter_file: str = "adapter_model.safetensors"
+    latent_shape: tuple[int, int, int] = (BANDS, IMAGE_SIZE // 4, IMAGE_SIZE // 4)
+    batch: int = 50  # images that are sampled at once
+    dtype: torch.dtype = torch.float32  # of latents
+    takes_guidance: bool = (
+        False  # whether `predict` is told the guidance; else it is that of two predictions
+    )
+
+    @property
+    def device(self) -> torch.device:
+        return self.denoiser.device
+
+    def encode(self, images) -> torch.Tensor:
+        """uint8 [N, 1, 64, 64] -> standardised bands, float32 [N, 16, 16, 16]."""
+        pixels = torch.as_tensor(np.asarray(images), device=self.device).float().div(127.5).sub(1)
+        bands = torch.einsum(
+            "ij,njhw->nihw", haar_matrix().to(pixels), F.pixel_unshuffle(pixels, 4)
+        )
+        return bands / self.scales.to(bands)[:, None, None]
+
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        """Inverse of `encode`, rounded and clipped to uint8 [N, 1, 64, 64]."""
+        bands = latents.float() * self.scales.to(latents)[:, None, None]
+        pixels = F.pixel_shuffle(torch.einsum("ji,njhw->nihw", haar_matrix().to(bands), bands), 4)
+        return pixels.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+
+    def predict(
+        self, latents: torch.Tensor, timesteps: torch.Tensor, condition: torch.Tensor
+    ) -> torch.Tensor:
+        """v for noisy latents [N, 16, 16, 16], timesteps [N] in 0..999, condition [N] (rows of the embedding)."""
+        return self.denoiser(latents, timesteps, class_labels=condition).sample
+
+    def loss(
+        self,
+        clean: torch.Tensor,
+        condition: torch.Tensor,
+        generator: torch.Generator,
+        weight: torch.Tensor | None = None,
+        part: slice = slice(None),
+    ) -> torch.Tensor:
+        """Mean loss of each image [N] at random noise levels: squared error of v, bands weighted
+        by the square root of their scale (fine bands hold little energy but much of what a noisy
+        prediction spoils). Levels and their weights are those of rectified flow with logit-normal times
+        (Esser et al. 2024): the ratio of noise to signal is log-normal, and flow's target is
+        (sigma - alpha) z + (alpha + sigma) v. results/mini.md compares them with others.
+        weight: of each place of the latents, [N, 1, 16, 16] of mean 1. part: the images to take, under the noise that they
+        have in the whole batch."""
+        n = len(clean)
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        signal = self.scheduler.alphas_cumprod
+        t = torch.searchsorted(
+            (1 / signal - 1).sqrt(), torch.randn(n, generator=generator).exp()
+        ).clamp(max=len(signal) - 1)
+        level = (signal[t].sqrt() + (1 - signal[t]).sqrt()).square().to(clean)
+        clean, condition, noise, t, level = (
+            each[part] for each in (clean, condition, noise, t.to(clean.device), level)
+        )
+        target = self.scheduler.get_velocity(clean, noise, t)
+        error = (
+            self.predict(self.scheduler.add_noise(clean, noise, t), t, condition).float() - target
+        ).square()
+        if weight is not None:
+            error = error * weight[part]
+        band = self.scales.to(error).sqrt()
+        return (error.mean(dim=(2, 3)) * (band / band.mean())).mean(dim=1) * level
+
+    def attach(self, config: LoraConfig, row: int) -> "Mini":
+        """This backbone with a fresh adapter, and the embedding learned with it: the rare class begins as `row`."""
+        config.modules_to_save = [self.embedding]
+        model = get_peft_model(self.denoiser, config).to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            weight = (
+                model.get_submodule(f"base_model.model.{self.embedding}")
+                .modules_to_save["default"]
+                .weight
+            )
+            weight[RARE] = weight[row]
+        return dataclasses.replace(self, denoiser=model)
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write the adapter in peft's own format."""
+        self.denoiser.save_pretrained(folder)
+
+    def load_adapter(self, folder: Path) -> "Mini":
+        """This backbone with a stored adapter, in eval mode; errors are peft's own.
+
+        Its matrices are added to the weights, which then sample as fast as without: 1.4 times as fast at rank 64."""
+        return dataclasses.replace(
+            self,
+            denoiser=PeftModel.from_pretrained(self.denoiser, folder).merge_and_unload().eval(),
+        )
+
+    @property
+    def scheduler(self) -> DDPMScheduler:
+        """The noise schedule that training and every solver share."""
+        return _SCHEDULER
+
+    def solver(self, steps: int) -> DPMSolverMultistepScheduler:
+        """DPM-Solver++ (2M), its timesteps set."""
+        solver = DPMSolverMultistepScheduler.from_config(
+            self.scheduler.config, timestep_spacing="trailing"
+        )
+        solver.set_timesteps(steps, device=self.device)
+        return solver
+
+
+_SCHEDULER = DDPMScheduler(**SCHEDULE)
+
+
+def condition(domain: str) -> int:
+    """Row of the embedding for a domain's common class."""
+    return CONDITIONS.get(domain, OTHER)
+
+
+def weights() -> Path:
+    """The weights in use: those that `FSL_MINI` names (pretraining continued on a user's folder), else the shipped ones."""
+    return Path(os.environ.get("FSL_MINI") or SHIPPED)
+
+
+def create(scales: torch.Tensor, seed: int) -> Mini:
+    """An untrained mini with random weights from `seed`."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        denoiser = UNet2DModel(**UNET)
+    return Mini(denoiser, scales, hash="", about={})
+
+
+def band_scales(images: np.ndarray) -> torch.Tensor:
+    """Standard deviation of each band over images, uint8 [N, 1, 64, 64] -> float32 [16]."""
+    bands = create(torch.ones(BANDS), 0).encode(images)
+    return bands.std(dim=(0, 2, 3))
+
+
+def save(model: Mini, path: Path, about: dict) -> None:
+    """Write float16 weights, the band scales and a JSON of facts to one safetensors file, whole or not at all."""
+    tensors = {k: v.detach().half().contiguous() for k, v in model.denoiser.state_dict().items()}
+    tensors["band_scales"] = model.scales.float()
+    store.write_whole(
+        path, lambda partial: save_file(tensors, partial, metadata={"about": json.dumps(about)})
+    )
+
+
+def load(path: Path | None = None, device: str = "cpu") -> Mini:
+    """Load pretrained weights (those in use, if no path is given) as float32, in eval mode.
+
+    Raises StudyError where the file is missing or damaged.
+    """
+    path = path or weights()
+    if not path.is_file():
+        raise StudyError(
+            f"{path}: the weights of mini are missing; check the file out again or run python -m fsl_utils pretrain"
+        )
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {})["about"])
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}
+        model = create(tensors.pop("band_scales"), 0)
+        model.denoiser.load_state_dict(tensors)
+    except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise StudyError(
+            f"{path}: not the weights of this mini ({reason}); check the file out again"
+        ) from error
+    model.hash, model.about = store.sha256(path), about
+    model.denoiser.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return model

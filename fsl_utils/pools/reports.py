@@ -1,0 +1,332 @@
+"""How good a pool is: how far its images lie from one another and from real ones, how near their
+distribution is to that of unseen real rare images, how many are copies, how easily they are told apart."""
+
+import json
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from fsl_utils import StudyError, store
+from fsl_utils.classifier import features, filters, models
+from fsl_utils.data import partitions
+from fsl_utils.generator import copies, sampling
+from fsl_utils.pools import distances
+
+PAIRS = 500  # at most, of each kind
+KINDS = (
+    "synthetic-synthetic",
+    "real-real within group",
+    "real-real across groups",
+    "synthetic-real",
+)
+SUBSETS = 100
+FOLDS = 5
+MOST_BASE = 200  # images of the backbone alone that its KID is estimated from
+
+
+def request(
+    domain,
+    draw,
+    pool: dict,
+    n: int,
+    image_size: int,
+    *,
+    base: dict | None = None,
+    screen: dict | None = None,
+) -> dict:
+    """All that determines a report: its key in the store is the hash of this. Arguments as for `report`."""
+    return {
+        "pool": store.key("pool", pool),
+        "n_images": n,
+        "base": store.key("pool", base) if base else None,
+        "data": domain.data_hash,
+        "rare_class": domain.rare_class,
+        "protocol": domain.protocol,
+        "draw": draw.number,
+        "n_real": len(draw.shots),
+        "image_size": image_size,
+        "measure": distances.measure().name,
+        "features": features.NAME,
+        "probe": models.PROBE,
+        "filter": store.key("filter", screen) if screen else None,
+    }
+
+
+def report(
+    domain,
+    draw,
+    pool: dict,
+    n: int,
+    image_size: int,
+    *,
+    base: dict | None = None,
+    screen: dict | None = None,
+    device: str = "cpu",
+) -> dict:
+    """One row of pools.csv for the first n images of a pool (what sampling.request returned), through the store.
+
+    base: request of the backbone alone, for `kid_base`. screen: of a filter (filters.request), for `rejected_*`. Real images are the
+    draw's rare development images;
+    KID, copies and AUROC hold the pool against those that neither adapter nor backbone saw (`copies.held_out`),
+    and `kid_real` holds the shots against them. Columns: what was asked; `measure`, the name of the distance; mean
+    distances and PSNR (dB) by kind of pair; kid, kid_real, kid_base with `_spread`; copy_rate beside
+    copy_false_alarm; auroc_synthetic (.5: not to be told from real); called_rare, the share of the pool that a probe
+    trained on all real training images (shots, more, common) calls rare, beside called_rare_real, that of the rare
+    validation images; rejected_copied, rejected_common, rejected_off_manifold, how many the filter would drop by
+    each rule. What cannot be computed is None.
+    """
+    if n < 2:
+        raise StudyError(f"n_images is {n}: a report needs at least 2 images")
+    asked = request(domain, draw, pool, n, image_size, base=base, screen=screen)
+    key = asked["pool"]
+
+    def build(folder):
+        synthetic = sampling.pool(pool, n, domain, draw, device)
+        unseen = copies.held_out(domain, draw)
+        rare = np.concatenate([draw.shots, unseen])
+        table = domain.table.iloc[rare]
+        frame = pairs(
+            synthetic,
+            domain.images(image_size)[rare],
+            table["group"].to_numpy(),
+            table["image"].to_numpy(),
+            pool["seed"],
+            device,
+        )
+        frame.to_parquet(folder / "pairs.parquet", index=False)
+        rule = copies.rule(domain, draw, image_size)
+        verdicts = copies.judge(
+            synthetic, rule, sampling.resembled(pool, range(n), rule.rows, draw)
+        )
+        verdicts.nearest.to_parquet(folder / "nearest.parquet", index=False)
+        verdicts.unseen.to_parquet(folder / "unseen.parquet", index=False)
+
+        real = features.of_domain(domain, image_size, ("development",), device)
+        made = features.of_pool(synthetic, key, sampling.CHUNK, device)
+        row = {
+            "report": store.key("report", asked),
+            "pool": key,
+            "domain": domain.name,
+            "rare_class": domain.rare_class,
+            "protocol": domain.protocol,
+            "image_size": image_size,
+            "n_real": len(draw.shots),
+            "draw": draw.number,
+            "seed": pool["seed"],
+            "mode": pool["mode"],
+            "strength": pool.get("strength"),
+            "guidance": pool["guidance"],
+            "steps": pool["steps"],
+            "n_images": n,
+            "n_unseen": len(unseen),
+            "n_unseen_groups": int(domain.table["group"].iloc[unseen].nunique()),
+            "measure": distances.measure().name,
+        }
+        for measure, part in frame.groupby("measure", sort=False):
+            means = part.groupby("kind")["value"].mean().reindex(KINDS)
+            row |= {
+                f"{'psnr' if measure == 'PSNR' else 'distance'}_{_word(kind)}": value
+                for kind, value in means.items()
+            }
+        compared = {"kid": made, "kid_real": real[draw.shots]}
+        if base:
+            few = min(n, MOST_BASE)
+            without = sampling.pool(base, few, domain, draw, device)
+            compared["kid_base"] = features.of_pool(
+                without, store.key("pool", base), sampling.CHUNK, device
+            )
+        for name, sample in compared.items():
+            row[name], row[f"{name}_spread"] = kid(sample, real[unseen], pool["seed"])
+        row |= {
+            "copy_rate": verdicts.rate,
+            "copy_false_alarm": verdicts.false_alarm,
+            "copy_threshold": verdicts.threshold,
+            "auroc_synthetic": told_apart(
+                made,
+                sampling.sources(pool, range(n), draw),
+                real[unseen],
+                draw.groups[unseen],
+                pool["seed"],
+            ),
+        }
+        row["called_rare"], row["called_rare_real"] = called_rare(made, real, draw)
+        judged = (
+            filters.counts(pd.concat(filters.verdicts(pool, n, domain, draw, screen, device)))
+            if screen
+            else {}
+        )
+        row |= {f"rejected_{rule}": judged.get(rule) for rule in filters.RULES}
+        row = {name: None if isinstance(v, float) and np.isnan(v) else v for name, v in row.items()}
+        store.write_text(folder / "report.json", json.dumps(row, indent=1, allow_nan=False))
+
+    return json.loads(
+        (store.make("report", asked, build, device=device) / "report.json").read_text()
+    )
+
+
+def details(row: dict) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The tables behind a row of `report`: pairs (see `pairs`), nearest and unseen (see `copies.Verdicts`)."""
+    folder = store.root() / "report" / row["report"]
+    return tuple(
+        pd.read_parquet(folder / f"{name}.parquet") for name in ("pairs", "nearest", "unseen")
+    )
+
+
+def _word(kind: str) -> str:
+    """'real-real within group' -> 'real_within', 'synthetic-real' -> 'synthetic_real'."""
+    return (
+        kind.replace("real-real", "real")
+        .removesuffix(" group")
+        .removesuffix(" groups")
+        .replace("-", "_")
+        .replace(" ", "_")
+    )
+
+
+def pairs(
+    synthetic: np.ndarray,
+    real: np.ndarray,
+    groups: np.ndarray,
+    names: np.ndarray,
+    seed: int,
+    device: str = "cpu",
+) -> pd.DataFrame:
+    """Distance and PSNR of random pairs of images, at most 500 of each kind: kind, measure, value, image_a, image_b.
+
+    synthetic, real: uint8 [N or M, C, H, W]; groups, names: those of the real images, [M]. A synthetic image is
+    named by its number in the pool. A pair is drawn once, never an image with itself.
+    """
+    measure = distances.measure()
+    images = np.concatenate([synthetic, real])
+    vectors = measure.embed(images, device)
+    titles = np.concatenate([[f"synthetic {i}" for i in range(len(synthetic))], names]).astype(
+        object
+    )
+    n = len(synthetic)
+    frames = []
+    for kind, (a, b) in zip(KINDS, _candidates(n, groups)):
+        rng = partitions.generator("pairs", kind, seed)
+        chosen = np.sort(rng.choice(len(a), min(PAIRS, len(a)), replace=False))
+        a, b = a[chosen], b[chosen]
+        for name, values in (
+            (measure.name, distances.between(vectors[a], vectors[b])),
+            ("PSNR", psnr(images[a], images[b])),
+        ):
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "kind": kind,
+                        "measure": name,
+                        "value": values.astype(float),
+                        "image_a": titles[a],
+                        "image_b": titles[b],
+                    }
+                )
+            )
+    return pd.concat(frames, ignore_index=True)
+
+
+def _candidates(n: int, groups: np.ndarray):
+    """All pairs of each kind in the order of KINDS, as positions in [synthetic, real]."""
+    yield np.triu_indices(n, 1)
+    a, b = np.triu_indices(len(groups), 1)
+    same = groups[a] == groups[b]
+    yield n + a[same], n + b[same]
+    yield n + a[~same], n + b[~same]
+    a, b = np.indices((n, len(groups))).reshape(2, -1)
+    yield a, n + b
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Peak signal-to-noise ratio in dB of image i of `a` to image i of `b`, uint8 [N, C, H, W]: float64 [N].
+
+    10 log10(255^2 / mean squared error); an error below 1/12, that of rounding to 8 bits, counts as
+    1/12 (58.9 dB), so that two equal images do not make a mean infinite.
+    """
+    error = np.square(a.astype(float) - b).mean(axis=(1, 2, 3))
+    return 10 * np.log10(255**2 / np.maximum(error, 1 / 12))
+
+
+def kid(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[float, float]:
+    """Kernel distance of two sets of features, [n, d] and [m, d]: its value, and its spread over subsets.
+
+    The unbiased squared maximum mean discrepancy of Binkowski et al. 2018 (Demystifying MMD GANs) with their kernel
+    (x.y / d + 1)^3, here over EfficientNet-Lite0 features: not comparable to KID over Inception. Value: from
+    all images; it may be negative. Spread: standard deviation over 100 random halves of both sets, larger than
+    the value's own error. Raises StudyError where a set has fewer than 2 images.
+    """
+    if min(len(x), len(y)) < 2:
+        raise StudyError(f"KID of {len(x)} and {len(y)} images: at least 2 of each are needed")
+    both = np.concatenate([x, y]).astype(np.float64)
+    kernel = (both @ both.T / both.shape[1] + 1) ** 3
+    n, rng = len(x), partitions.generator("kid", seed)
+    value = _mmd2(kernel, np.arange(n), np.arange(n, len(both)))
+    halves = [
+        (
+            rng.choice(n, max(2, n // 2), replace=False),
+            n + rng.choice(len(y), max(2, len(y) // 2), replace=False),
+        )
+        for _ in range(SUBSETS)
+    ]
+    return value, float(np.std([_mmd2(kernel, a, b) for a, b in halves]))
+
+
+def _mmd2(kernel: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
+    """Unbiased MMD^2 (Gretton et al. 2012, equation 3) of the samples at positions a and b."""
+
+    def within(i):
+        block = kernel[np.ix_(i, i)]
+        return (block.sum() - np.trace(block)) / (len(i) * (len(i) - 1))
+
+    return float(within(a) + within(b) - 2 * kernel[np.ix_(a, b)].mean())
+
+
+def called_rare(made: np.ndarray, real: np.ndarray, draw) -> tuple[float, float]:
+    """Share of synthetic images (features [N, D]) that a probe calls rare, and that share of the draw's rare validation images.
+
+    The probe is trained on every real training image of the draw, which no classifier of the study sees; real: features of the domain.
+    """
+    training, validation = (
+        np.concatenate([draw.shots, draw.more, draw.common]),
+        draw.validation[draw.labels[draw.validation] == 1],
+    )
+    fitted = models.fit_probe(real[training], draw.labels[training], real[training])
+    return tuple(
+        float((models.score_probe(fitted, x) > 0.5).mean()) for x in (made, real[validation])
+    )
+
+
+def told_apart(
+    synthetic: np.ndarray,
+    sources: np.ndarray | None,
+    real: np.ndarray,
+    groups: np.ndarray,
+    seed: int,
+) -> float:
+    """AUROC of a classifier that tells synthetic from real by their features, [N, d] and [M, d].
+
+    Logistic regression on standardised features, scored on images it was not fitted to: neither a real
+    group, [M], nor the synthetic images made from one source, [N], are on both sides. sources None: each
+    synthetic image by itself. About .5 where nothing tells them apart. NaN for a single group or source.
+    """
+    made_from = pd.factorize(np.arange(len(synthetic)) if sources is None else sources)[0]
+    taken_in = pd.factorize(groups)[0]
+    folds = min(FOLDS, made_from.max() + 1, taken_in.max() + 1)
+    if folds < 2:
+        return float("nan")
+    x, y = np.concatenate([synthetic, real]), np.repeat([1, 0], [len(synthetic), len(real)])
+    model = make_pipeline(
+        StandardScaler(), LogisticRegression(C=0.003, class_weight="balanced", max_iter=1000)
+    )
+    split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    group = np.concatenate([made_from, made_from.max() + 1 + taken_in])
+    return float(
+        roc_auc_score(
+            y, cross_val_predict(model, x, y, groups=group, cv=split, method="decision_function")
+        )
+    )
