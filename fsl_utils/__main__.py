@@ -393,10 +393,10 @@ def _summary(cells, out: Path, cost, drawing: float, total: float) -> None:
     """The ratio table, the figures, and where the time went."""
     import pandas as pd
 
-    from fsl_utils.analysis import contrasts, results
+    from fsl_utils.analysis import ratios, tables
     from fsl_utils.study import progress
 
-    table = contrasts.ratio_table(*results.read(out / "tables"))
+    table = ratios.ratio_table(*tables.read_results(out / "tables"))
     shown = pd.DataFrame(
         {
             **{name: table[name] for name in ("domain", "classifier") if name in table},

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.special import expit
 
 from fsl_utils import metrics
-from fsl_utils.analysis import results
+from fsl_utils.analysis import tables
 from fsl_utils.data import partitions
 
 ARMS = {
@@ -180,7 +180,7 @@ def study(
             }
         )
         chosen = frame[frame["partition"] == "choosing"]
-        scored = frame[frame["partition"].isin(results.SCORED_ON[evaluated_on])]
+        scored = frame[frame["partition"].isin(tables.SCORED_ON[evaluated_on])]
         threshold = metrics.choose_threshold(chosen["label"], chosen["score"])
         cells.append(
             {
@@ -192,7 +192,7 @@ def study(
             }
         )
         scores.append(frame)
-    return pd.DataFrame(cells)[results.COLUMNS], pd.concat(scores, ignore_index=True)
+    return pd.DataFrame(cells)[tables.CELL_COLUMNS], pd.concat(scores, ignore_index=True)
 
 
 def write(folder, cells: pd.DataFrame, scores: pd.DataFrame):

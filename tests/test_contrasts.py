@@ -8,7 +8,7 @@ from sklearn.isotonic import isotonic_regression
 from sklearn.metrics import precision_score
 
 from fsl_utils import StudyError, metrics
-from fsl_utils.analysis import contrasts, resampling
+from fsl_utils.analysis import contrasts, curves, pool_gains, ratios, resampling, tables
 
 
 def test_point_estimates_are_means_over_draws_of_means_over_seeds(few):
@@ -16,7 +16,7 @@ def test_point_estimates_are_means_over_draws_of_means_over_seeds(few):
     cells = cells[
         ~((cells["draw"] == 3) & (cells["seed"] == 1))
     ]  # a draw with one seed counts as much as one with two
-    table = contrasts.curve(resampling.resample(cells, scores)).set_index(["arm", "ratio"])
+    table = curves.levels(resampling.resample(cells, scores)).set_index(["arm", "ratio"])
     expected = (
         cells.groupby(["arm", "ratio", "draw"])["pr_auc"].mean().groupby(["arm", "ratio"]).mean()
     )
@@ -27,7 +27,7 @@ def test_point_estimates_are_means_over_draws_of_means_over_seeds(few):
 def test_every_row_names_exactly_the_cells_behind_it(few):
     cells, scores = few
     study = resampling.resample(cells, scores)
-    for row in contrasts.curve(study).itertuples():
+    for row in curves.levels(study).itertuples():
         expected = cells[(cells["arm"] == row.arm) & (cells["ratio"] == row.ratio)]["cell"].str[:12]
         assert sorted(row.cells.split(";")) == sorted(expected)
     row = contrasts.contrast(study, ("lora_filtered", 4.0), ("real", 0.0))
@@ -64,7 +64,7 @@ def test_contrast_uses_the_draws_that_both_arms_have(few):
 
 def test_one_draw_has_an_interval_from_its_groups_and_says_so(few):
     cells, scores = few
-    table = contrasts.curve(resampling.resample(cells[cells["draw"] == 0], scores))
+    table = curves.levels(resampling.resample(cells[cells["draw"] == 0], scores))
     assert (table["high"] > table["low"]).all()
     assert (
         table["caution"].str.contains("illustration: 1 draw; interval from test groups alone").all()
@@ -101,7 +101,7 @@ def test_primary_says_what_was_not_run_or_too_small(few):
 
 
 def test_forest_adjusts_within_a_control_and_beating_means_each(whole):
-    table = contrasts.forest(resampling.resample(*whole))
+    table = contrasts.against_controls(resampling.resample(*whole))
     for _, family in table.groupby("control"):
         assert family["p_holm"].to_numpy() == pytest.approx(resampling.holm(family["p"]))
     arms = table.groupby("arm")
@@ -121,7 +121,7 @@ def test_exchange_rate_reads_the_curve_of_real_images_backwards():
         ("lora", 20.0): 3.0,
     }
     cells, scores = simulate.study(arms=arms, draws=12)
-    table = contrasts.exchange_rate(resampling.resample(cells, scores), "lora").set_index("ratio")
+    table = ratios.worth_in_images(resampling.resample(cells, scores), "lora").set_index("ratio")
     row = table.loc[4.0]
     assert row["low"] <= 20 <= row["high"]  # as good as 1x more real: 20 shots
     means = cells.groupby(["arm", "ratio"])["pr_auc"].mean()
@@ -136,7 +136,7 @@ def test_exchange_rate_reads_the_curve_of_real_images_backwards():
 def test_what_is_no_better_than_the_shots_is_worth_no_image():
     """Not even where more real images happen to score worse, so that the monotone curve is flat."""
     arms = {("real", 0.0): 1.0, ("real_more", 1.0): 0.0, ("real_more", 2.0): 1.0}
-    row = contrasts.exchange_rate(
+    row = ratios.worth_in_images(
         resampling.resample(*simulate.study(arms=arms, draws=12)), "real"
     ).iloc[0]
     assert row["images"] == row["low"] == row["high"] == 0 and row["beyond"] == "<="
@@ -144,14 +144,14 @@ def test_what_is_no_better_than_the_shots_is_worth_no_image():
 
 def test_monotone_is_isotonic_regression():
     values = np.random.default_rng(0).normal(np.arange(5), 2, (30, 5))
-    for row, got in zip(values, contrasts.monotone(values)):
+    for row, got in zip(values, ratios.monotone(values)):
         assert got == pytest.approx(isotonic_regression(row))
 
 
 def test_pr_curve_is_the_precision_where_a_recall_is_first_reached(few):
     cells, scores = few
     one = cells[(cells["draw"] == 0) & (cells["seed"] == 0)]
-    table = contrasts.pr_curves(one, scores, [("real", 0.0)], replicates=20)
+    table = curves.precision_over_recall(one, scores, [("real", 0.0)], replicates=20)
     cell = one[one["arm"] == "real"]["cell"].iloc[0]
     part = scores[(scores["cell"] == cell) & (scores["partition"] == "test")]
     labels, values = part["label"].to_numpy(), part["score"].to_numpy()
@@ -163,30 +163,30 @@ def test_pr_curve_is_the_precision_where_a_recall_is_first_reached(few):
 
 def test_choose_ratio_takes_the_best_and_of_equals_the_smallest():
     good, bad = ([0, 0, 1], [0.1, 0.2, 0.9]), ([0, 0, 1], [0.1, 0.9, 0.2])
-    assert contrasts.choose_ratio({10.0: good, 4.0: good, 0.0: bad}) == 4.0
+    assert ratios.choose_ratio({10.0: good, 4.0: good, 0.0: bad}) == 4.0
     with pytest.raises(StudyError, match="no ratio"):
-        contrasts.choose_ratio({})
+        ratios.choose_ratio({})
 
 
 def test_regret_is_zero_where_one_ratio_is_far_better_and_not_read_off_the_choosing_cells():
     arms = {("real", 0.0): -2.0, ("lora", 4.0): 4.0, ("lora", 20.0): -3.0}
     cells, scores = simulate.study(arms=arms, draws=4, seeds=2)
-    table = contrasts.regret(cells, scores, "lora")
+    table = ratios.regret(cells, scores, "lora")
     assert (table["chosen"] == 4.0).all() and (table["regret"] == 0).all() and table["honest"].all()
     value = cells[(cells["ratio"] == 4.0) & (cells["draw"] == 1)].set_index("seed")["pr_auc"]
     found = table[table["draw"] == 1].set_index("seed")["value"]
     assert found[0] == pytest.approx(value[1]) and found[1] == pytest.approx(value[0])
-    assert contrasts.regret_summary(table)["regret"] == 0
+    assert ratios.regret_summary(table)["regret"] == 0
 
 
 def test_regret_on_validation_alone_leaves_out_the_images_that_chose():
     cells, scores = simulate.study(
         arms={("real", 0.0): 0.0, ("lora", 4.0): 0.5}, draws=3, evaluated_on="validation"
     )
-    table = contrasts.regret(cells, scores, "lora")
+    table = ratios.regret(cells, scores, "lora")
     assert table["honest"].all()
     unmarked = scores.assign(partition="validation")
-    assert not contrasts.regret(cells, unmarked, "lora")["honest"].any()
+    assert not ratios.regret(cells, unmarked, "lora")["honest"].any()
     row = table.iloc[0]
     cell = cells[(cells["ratio"] == row["chosen"]) & (cells["draw"] == row["draw"])]["cell"].iloc[0]
     part = scores[(scores["cell"] == cell) & (scores["partition"] == "validation")]
@@ -199,20 +199,20 @@ def test_pool_gains_are_against_the_same_draw_and_ratio(whole):
     cells, _ = whole
     pools = pd.DataFrame({"pool": cells["pool"][cells["pool"] != ""].unique()})
     pools["kid"] = np.arange(len(pools)) / 10
-    gains = contrasts.pool_gains(cells, pools)
+    gains = pool_gains.by_pool(cells, pools)
     row = gains[(gains["arm"] == "lora") & (gains["ratio"] == 4.0)].iloc[3]
     value = cells[cells["draw"] == row["draw"]].set_index(["arm", "ratio"])["pr_auc"]
     assert row["gain"] == pytest.approx(value["lora", 4.0] - value["duplicate", 4.0])
-    assert -1 <= contrasts.correlation(gains, "kid")["rho"] <= 1
+    assert -1 <= pool_gains.correlation(gains, "kid")["rho"] <= 1
     with pytest.raises(StudyError, match="pools.csv"):
-        contrasts.pool_gains(cells, pd.concat([pools, pools]))
+        pool_gains.by_pool(cells, pd.concat([pools, pools]))
 
 
 def test_ratio_table_keeps_studies_apart(few):
     cells, scores = few
     other, others = simulate.study(arms=simulate.FEW, draws=10, seeds=2, classifier="resnet18")
-    both = contrasts.ratio_table(pd.concat([cells, other]), pd.concat([scores, others]))
-    alone = contrasts.ratio_table(cells, scores)
+    both = ratios.ratio_table(pd.concat([cells, other]), pd.concat([scores, others]))
+    alone = ratios.ratio_table(cells, scores)
     assert set(both["classifier"]) == {"probe", "resnet18"} and "classifier" not in alone
     assert both[both["classifier"] == "probe"]["pr_auc"].tolist() == alone["pr_auc"].tolist()
     real = cells[cells["arm"] == "real"]
@@ -221,7 +221,7 @@ def test_ratio_table_keeps_studies_apart(few):
 
 def test_worst_errors_come_first(few):
     cells, scores = few
-    table = contrasts.worst(scores, cells["cell"].iloc[0], 5)
+    table = tables.largest_errors(scores, cells["cell"].iloc[0], 5)
     ours = scores[scores["cell"] == cells["cell"].iloc[0]]
     assert (
         table["error"].tolist() == sorted((ours["score"] - ours["label"]).abs(), reverse=True)[:5]
@@ -230,7 +230,7 @@ def test_worst_errors_come_first(few):
 
 def test_a_single_group_is_said_and_not_hidden(few):
     cells, scores = few
-    table = contrasts.curve(
+    table = curves.levels(
         resampling.resample(cells[cells["draw"] == 0], scores.assign(group="only"))
     )
     assert table["low"].isna().all() and table["caution"].str.contains("only 1 group").all()
@@ -244,7 +244,7 @@ def test_a_single_group_is_said_and_not_hidden(few):
         (lambda c, s: resampling.sign_flip([]), "finite differences"),
         (lambda c, s: resampling.sign_flip([0.1, np.nan]), "finite differences"),
         (lambda c, s: resampling.draws_needed([0.1]), "pilot"),
-        (lambda c, s: contrasts.regret(c[c["draw"] == 0], s, "lora_filtered"), "2 draws"),
+        (lambda c, s: ratios.regret(c[c["draw"] == 0], s, "lora_filtered"), "2 draws"),
         (lambda c, s: contrasts.primary([resampling.resample(c, s, "auroc")]), "pr_auc"),
     ],
 )

@@ -9,7 +9,7 @@ from fsl_utils.figures import markup
 
 
 def test_table_holds_the_numbers_intervals_and_marks(whole, tmp_path):
-    summary = contrasts.summary(*whole)
+    summary = contrasts.study_table(*whole)
     markdown, latex = (file.read_text() for file in markup.save(tmp_path / "table", summary)[:2])
     row = summary[
         (summary["arm"] == "lora_filtered") & (summary["quantity"] == "vs duplicate")
@@ -34,7 +34,7 @@ def test_table_marks_an_arm_that_beats_each_control_and_only_that():
         ("lora", 4.0): 0.1,
         ("lora_filtered", 4.0): 3.0,
     }
-    markdown, latex = markup.render(contrasts.summary(*simulate.study(arms=arms_, draws=10)))
+    markdown, latex = markup.render(contrasts.study_table(*simulate.study(arms=arms_, draws=10)))
     assert (
         "lora_filtered 4x †" in markdown and "lora 4x †" not in markdown and r"$^\dagger$" in latex
     )

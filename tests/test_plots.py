@@ -10,7 +10,7 @@ import pytest
 import simulate
 
 from fsl_utils import StudyError
-from fsl_utils.analysis import contrasts, resampling
+from fsl_utils.analysis import contrasts, curves, pool_gains, ratios, resampling
 from fsl_utils.classifier import arms
 from fsl_utils.figures import browse, markup, plots
 
@@ -26,13 +26,8 @@ def styled():
 
 
 @pytest.fixture(scope="module")
-def tables():
-    return simulate.study(arms=simulate.SOME, draws=10)
-
-
-@pytest.fixture(scope="module")
-def study(tables):
-    return resampling.resample(*tables)
+def study(whole):
+    return resampling.resample(*whole)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +44,7 @@ def three():
 
 
 def test_save_writes_pdf_png_and_csv_the_same_twice(study, tmp_path):
-    table = contrasts.curve(study)
+    table = curves.levels(study)
     files = [plots.save(plots.curve(table), tmp_path / name / "curve_0.5x", table) for name in "ab"]
     assert [f.name for f in files[0]] == ["curve_0.5x.pdf", "curve_0.5x.png", "curve_0.5x.csv"]
     assert [f.read_bytes() for f in files[0]] == [f.read_bytes() for f in files[1]]
@@ -59,13 +54,13 @@ def test_save_writes_pdf_png_and_csv_the_same_twice(study, tmp_path):
 
 
 def test_fonts_are_embedded_as_truetype_and_text_is_text(study, tmp_path):
-    table = contrasts.curve(study)
+    table = curves.levels(study)
     pdf = plots.save(plots.curve(table), tmp_path / "curve", table)[0].read_bytes()
     assert b"/FontFile2" in pdf and b"/Type3" not in pdf
 
 
 def test_csv_is_the_table_and_names_the_cells(study, tmp_path):
-    table = contrasts.curve(study)
+    table = curves.levels(study)
     back = pd.read_csv(plots.save(plots.curve(table), tmp_path / "curve", table)[2])
     assert back["mean"].to_numpy() == pytest.approx(table["mean"].to_numpy(), rel=1e-5)
     assert all(re.fullmatch("[0-9a-f]{12}(;[0-9a-f]{12})*", names) for names in back["cells"])
@@ -74,18 +69,16 @@ def test_csv_is_the_table_and_names_the_cells(study, tmp_path):
 
 
 def test_the_page_holds_the_figures(study):
-    assert plots.curve(contrasts.curve(study)).get_figwidth() <= plots.COLUMN
+    assert plots.curve(curves.levels(study)).get_figwidth() <= plots.COLUMN
     assert (
-        plots.curve(
-            contrasts.curve(study), gains=contrasts.gains(study, "duplicate")
-        ).get_figwidth()
+        plots.curve(curves.levels(study), gains=contrasts.gains(study, "duplicate")).get_figwidth()
         <= plots.PAGE
     )
-    assert plots.forest(contrasts.forest(study)).get_figwidth() <= plots.PAGE
+    assert plots.forest(contrasts.against_controls(study)).get_figwidth() <= plots.PAGE
 
 
 def test_a_level_of_fewer_draws_is_hollow(study):
-    table = contrasts.curve(study)
+    table = curves.levels(study)
     short = table.index[table["ratio"] > 0][0]
     for fewer in (0, 1):
         table.loc[short, "n_draws"] -= fewer
@@ -120,7 +113,7 @@ def test_an_arm_without_a_style_gets_one_and_always_the_same():
 
 
 def test_curve_draws_the_means_of_the_arms_asked_for(study):
-    table = contrasts.curve(study)
+    table = curves.levels(study)
     axis = plots.curve(table, ["real", "lora"]).axes[0]
     drawn = [line for line in axis.get_lines() if line.get_marker() == plots.arm_style("lora")[1]]
     assert len(drawn) == 1 and drawn[0].get_ydata() == pytest.approx(
@@ -132,7 +125,7 @@ def test_curve_draws_the_means_of_the_arms_asked_for(study):
 
 
 def test_forest_fills_what_is_significant_and_nothing_else(study):
-    table = contrasts.forest(study)
+    table = contrasts.against_controls(study)
     figure = plots.forest(table)
     for axis, (_, part) in zip(figure.axes, table.groupby("control", sort=False)):
         points = {
@@ -211,7 +204,7 @@ def test_shots_has_a_panel_a_task_and_marks_each_contrast_over_its_number_of_sho
 
 
 def test_slopes_draw_one_line_a_draw_and_count_those_that_rise(study):
-    table = contrasts.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))
+    table = curves.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))
     axis = plots.paired_slopes(table).axes[0]
     assert len(axis.get_lines()) == 10 + 1
     wide = table.pivot(index="draw", columns="arm", values="value")
@@ -223,14 +216,16 @@ def test_few_draws_and_validation_stand_on_every_figure_and_table(three):
     cells, scores = three
     study = resampling.resample(cells, scores)
     made = [
-        plots.curve(contrasts.curve(study)),
-        plots.panels(contrasts.curve(study)),
-        plots.forest(contrasts.forest(study)),
-        plots.paired_slopes(contrasts.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))),
-        plots.pr_curves(contrasts.pr_curves(cells, scores, [("real", 0.0)], replicates=20), 0.3),
+        plots.curve(curves.levels(study)),
+        plots.panels(curves.levels(study)),
+        plots.forest(contrasts.against_controls(study)),
+        plots.paired_slopes(curves.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))),
+        plots.pr_curves(
+            curves.precision_over_recall(cells, scores, [("real", 0.0)], replicates=20), 0.3
+        ),
     ]
     heads = [figure.get_suptitle() for figure in made] + list(
-        markup.render(contrasts.summary(cells, scores))
+        markup.render(contrasts.study_table(cells, scores))
     )
     for head in heads:
         assert "ILLUSTRATION: 3 DRAWS" in head.replace("\n", " ") and "PRELIMINARY" in head
@@ -239,17 +234,17 @@ def test_few_draws_and_validation_stand_on_every_figure_and_table(three):
         assert figure._suptitle.get_window_extent().x1 <= figure.bbox.x1
 
 
-def test_the_rest_of_the_figures_are_drawn(tables, study):
-    rate = contrasts.exchange_rate(study, "lora")
+def test_the_rest_of_the_figures_are_drawn(whole, study):
+    rate = ratios.worth_in_images(study, "lora")
     points = [
         line.get_ydata()
         for line in plots.exchange_rate(rate).axes[0].get_lines()
         if len(line.get_ydata()) == len(rate)
     ]
     assert any(np.allclose(y, rate["images"]) for y in points)
-    pools = pd.DataFrame({"pool": tables[0]["pool"].loc[lambda p: p != ""].unique()})
+    pools = pd.DataFrame({"pool": whole[0]["pool"].loc[lambda p: p != ""].unique()})
     pools["kid"] = np.linspace(0, 1, len(pools))
-    gains = contrasts.pool_gains(tables[0], pools)
+    gains = pool_gains.by_pool(whole[0], pools)
     axis = plots.scatter(gains, "kid").axes[0]
     assert axis.get_title(loc="left").endswith("10 draws") and sum(
         len(line.get_xdata()) for line in axis.lines[:-1]
@@ -290,8 +285,8 @@ def test_a_sheet_of_something_else_is_refused(rows, word):
         plots.sheet(rows)
 
 
-def test_explorer_follows_its_knobs(tables, monkeypatch):
-    cells, scores = tables
+def test_explorer_follows_its_knobs(whole, monkeypatch):
+    cells, scores = whole
     shown = []
     monkeypatch.setattr(browse, "display", shown.append)
     browse.explorer(cells, scores)

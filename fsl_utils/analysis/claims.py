@@ -3,7 +3,7 @@
 import pandas as pd
 
 from fsl_utils.analysis import contrasts, resampling
-from fsl_utils.analysis.results import studies
+from fsl_utils.analysis.tables import split_studies
 
 REAL, LORA = ("real", 0.0), ("lora", 4.0)
 MORE = {LORA: 1, REAL: -1}  # 4x against the real shots alone
@@ -30,14 +30,14 @@ CLAIMS = [
 MENTIONED = {key for _, _, weights in CLAIMS for key in weights}
 
 
-def table(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+def verdicts(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """One row a claim and study that ran what it speaks of: difference, its interval, p, p_holm and verdict.
 
     Holm over the studies of one claim, within one protocol, classifier and partition. `holds` (`does not`): p_holm is below .05
     and the whole interval, over draws and test groups, above (below) zero.
     """
     rows = []
-    for part in studies(cells):
+    for part in split_studies(cells):
         run = list(zip(part["arm"], part["ratio"]))
         fitting = [claim for claim in CLAIMS if set(run).issuperset(claim[2])]
         spoken_of = part[[key in MENTIONED for key in run]]

@@ -1,7 +1,7 @@
 """With what certainty: resampling of draws and test groups, tests, and the draws that a test needs.
 
 Seeds are averaged within a draw; draws are the unit of every test and, with test groups, of every interval.
-What is made of it for figures and tables is in `contrasts`.
+What is made of it for figures and tables is in `contrasts`, `curves` and `ratios`.
 """
 
 import math
@@ -15,9 +15,10 @@ import pandas as pd
 from scipy.stats import norm, t
 
 from fsl_utils import StudyError, metrics
-from fsl_utils.analysis.results import Images, setting
+from fsl_utils.analysis.tables import POOL_COLUMNS, TASK_COLUMNS, Images, setting
 
 MIN_DRAWS = 10  # below: an illustration, and no test
+MIN_GROUPS = 10  # groups with rare images, below which an interval over groups says little
 LEVEL = 0.95
 REPLICATES = 1000
 CONTROLS = (
@@ -60,6 +61,46 @@ class Resampled:
         run = list(dict.fromkeys(arm for arm, _ in self.replicates))
         return sorted(
             run, key=lambda arm: (CONTROLS.index(arm) if arm in CONTROLS else len(CONTROLS), arm)
+        )
+
+    def cautions(self, draws: int | None = None) -> str:
+        """What a reader must know before believing a number of this study; '' where there is nothing."""
+        draws = self.points.shape[1] if draws is None else draws
+        said = []
+        if draws < MIN_DRAWS:
+            said.append(f"illustration: {draws} draw{'s' * (draws != 1)}")
+        if draws == 1:
+            said.append("interval from test groups alone")
+        if self.rare_groups < MIN_GROUPS:
+            said.append(f"only {self.rare_groups} groups with rare images")
+        if self.setting["evaluated_on"] == "validation":
+            said.append("preliminary: on validation")
+        if self.setting["protocol"] == "image":
+            said.append("split by image: leaks by design")
+        return "; ".join(said)
+
+    def shared(self, *keys: tuple[str, float]) -> tuple[np.ndarray, dict]:
+        """The draws (as positions) that all these (arm, ratio) share, and the columns common to all tables."""
+        shared = self.points.loc[list(keys)].notna().all().to_numpy()
+        draws = self.points.columns[shared]
+        names = [cell[:12] for key in keys for draw in draws for cell in self.cells[key][draw]]
+        columns = {
+            "n_draws": len(draws),
+            "n_seeds": self.seeds,
+            "metric": self.metric,
+            **{name: self.setting[name] for name in [*TASK_COLUMNS, *POOL_COLUMNS]},
+            "caution": self.cautions(len(draws)),
+            "cells": ";".join(names),
+        }
+        return np.flatnonzero(shared), columns
+
+    def interval(self, values: np.ndarray) -> tuple[float, float]:
+        """Interval of the mean over draws of values [D, B]; with one draw, from its groups alone."""
+        draws = len(values)
+        return (
+            interval(over_draws(values), draws if draws > 1 else self.rare_groups)
+            if draws
+            else (math.nan, math.nan)
         )
 
 

@@ -5,7 +5,7 @@ import matplotlib.pyplot as plt
 from IPython.display import display
 
 from fsl_utils import StudyError, metrics
-from fsl_utils.analysis import contrasts, resampling, results
+from fsl_utils.analysis import contrasts, curves, resampling, tables
 from fsl_utils.figures import plots
 from fsl_utils.generator import sampling
 
@@ -66,7 +66,7 @@ def sampler(domain, draw, adapter: dict, device: str = "cpu") -> None:
 
 def explorer(table_of_cells, scores) -> None:
     """Choose study, metric, arm and ratio, and see the curve; a button shows the worst errors of that cell as images."""
-    made = {results.slug(results.setting(part)): part for part in results.studies(table_of_cells)}
+    made = {tables.slug(tables.setting(part)): part for part in tables.split_studies(table_of_cells)}
     study = widgets.Dropdown(options=list(made), description="study", layout={"width": "36em"})
     metric = widgets.Dropdown(options=metrics.METRICS, description="metric")
     arm, ratio, draw = (widgets.Dropdown(description=name) for name in ("arm", "ratio", "draw"))
@@ -114,7 +114,7 @@ def explorer(table_of_cells, scores) -> None:
         if None in (arm.value, ratio.value):
             return
         try:
-            table = contrasts.curve(resampling.resample(made[study.value], scores, metric.value))
+            table = curves.levels(resampling.resample(made[study.value], scores, metric.value))
         except StudyError as error:
             out.clear_output()
             out.append_stdout(f"error: {error}\n")

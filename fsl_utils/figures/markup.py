@@ -11,7 +11,7 @@ from fsl_utils.figures import plots
 
 
 def render(summary: pd.DataFrame) -> tuple[str, str]:
-    """A study's table in Markdown and in LaTeX (booktabs). summary: of `contrasts.summary`.
+    """A study's table in Markdown and in LaTeX (booktabs). summary: of `contrasts.study_table`.
 
     One row an arm; each value with its interval. Stars are Holm's p within the column: * < .05, ** < .01,
     *** < .001; a dagger marks an arm that beats each control. The foot says what to beware of.

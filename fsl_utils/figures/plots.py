@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fsl_utils import StudyError, store
-from fsl_utils.analysis import contrasts, resampling
+from fsl_utils.analysis import pool_gains, resampling, tables
 from fsl_utils.data import domains
 
 COLUMN, PAGE = 3.35, 6.9  # widths of a figure in a two-column paper, inches
@@ -172,7 +172,7 @@ def curve(
 ) -> Figure:
     """Metric against ratio with intervals, `real` as the 0x line with its band; hollow where fewer draws have the ratio.
 
-    table: of `contrasts.curve`. arms: which to draw, all by default. gains: of `contrasts.gains`; drawn beside it, the
+    table: of `curves.levels`. arms: which to draw, all by default. gains: of `contrasts.gains`; drawn beside it, the
     differences to a control in the same draws, whose intervals leave out what all arms share.
     """
     table = _in_order(table, arms)
@@ -328,7 +328,7 @@ def ratio_axis(axis, ratios: pd.Series) -> None:
 
 
 def forest(table: pd.DataFrame) -> Figure:
-    """Every arm against every control, with intervals; filled where Holm's p is below .05. table: of `contrasts.forest`."""
+    """Every arm against every control, with intervals; filled where Holm's p is below .05. table: of `contrasts.against_controls`."""
     controls = list(table["control"].unique())
     arms = list(
         dict.fromkeys([*[c for c in controls[::-1] if c in set(table["arm"])], *table["arm"]])
@@ -521,7 +521,7 @@ def _with_ratio(arm: str, table: pd.DataFrame) -> str:
 
 
 def paired_slopes(table: pd.DataFrame) -> Figure:
-    """One line a draw, from its value under a control to that under an arm; dashed where it falls. table: of `contrasts.slopes`, concatenated."""
+    """One line a draw, from its value under a control to that under an arm; dashed where it falls. table: of `curves.slopes`, concatenated."""
     pairs = list(table["pair"].unique())
     figure, axes = plt.subplots(
         1, len(pairs), figsize=(1.75 * len(pairs) + 0.3, 2.4), sharey=True, squeeze=False
@@ -554,7 +554,7 @@ def paired_slopes(table: pd.DataFrame) -> Figure:
 
 
 def exchange_rate(table: pd.DataFrame) -> Figure:
-    """How many more real images an arm is worth, by ratio. table: of `contrasts.exchange_rate`, concatenated.
+    """How many more real images an arm is worth, by ratio. table: of `ratios.worth_in_images`, concatenated.
 
     A triangle stands where the arm is worth at least the most (up) or at most the fewest (down) real images tried.
     """
@@ -609,7 +609,7 @@ def exchange_rate(table: pd.DataFrame) -> Figure:
 
 
 def pr_curves(table: pd.DataFrame, prevalence: float) -> Figure:
-    """Precision over recall with pointwise bands. table: of `contrasts.pr_curves`. prevalence: the precision of chance, 0..1."""
+    """Precision over recall with pointwise bands. table: of `curves.precision_over_recall`. prevalence: the precision of chance, 0..1."""
     figure, axis = plt.subplots(figsize=(COLUMN, 2.8))
     for (arm, ratio), part in table.groupby(["arm", "ratio"], sort=False):
         axis.plot(
@@ -668,7 +668,7 @@ def histograms(table: pd.DataFrame, xlabel: str, bins: int = 30) -> Figure:
 
 
 def scatter(gains: pd.DataFrame, quality: str) -> Figure:
-    """Gain of each pool's classifier over its quality, a point a pool and arm. gains: of `contrasts.pool_gains`."""
+    """Gain of each pool's classifier over its quality, a point a pool and arm. gains: of `pool_gains.by_pool`."""
     figure, axis = plt.subplots(figsize=(COLUMN, 2.7))
     for arm, part in gains.groupby("arm"):
         colour, marker, _ = arm_style(arm)
@@ -682,7 +682,7 @@ def scatter(gains: pd.DataFrame, quality: str) -> Figure:
             label=arm,
         )
     axis.axhline(0, color="0.3", linewidth=0.7)
-    found = contrasts.correlation(gains, quality)
+    found = pool_gains.correlation(gains, quality)
     bounds = f" [{found['low']:+.2f}, {found['high']:+.2f}]" if np.isfinite(found["low"]) else ""
     rank = f"Spearman {found['rho']:+.2f}{bounds}, " if np.isfinite(found["rho"]) else ""
     axis.set_title(f"{rank}{found['n_draws']} draws", loc="left")
@@ -747,7 +747,7 @@ def worst(cells: pd.DataFrame, scores: pd.DataFrame, cell: str, count: int = 8) 
     position = pd.Series(range(len(domain.table)), index=domain.table["image"])
     blocks = []
     for label, title in ((1, "rare images scored lowest"), (0, "common images scored highest")):
-        found = contrasts.worst(scores[scores["label"] == label], cell, count)
+        found = tables.largest_errors(scores[scores["label"] == label], cell, count)
         missing = ~found["image"].isin(position.index)
         if missing.any():
             raise StudyError(

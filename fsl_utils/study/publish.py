@@ -10,7 +10,7 @@ import pandas as pd
 import papermill
 
 from fsl_utils import StudyError, store
-from fsl_utils.analysis import results
+from fsl_utils.analysis.tables import read_results
 from fsl_utils.classifier import cells
 from fsl_utils.data import partitions
 from fsl_utils.pools import reports
@@ -81,7 +81,7 @@ def tables(folders: list[Path], out: Path, kept: set[str] = frozenset()) -> pd.D
     before = None
     kept = kept - {*of["cell"], *of["report"]}
     if kept:
-        found, scores = results.read(out / "tables")
+        found, scores = read_results(out / "tables")
         before = found[found["cell"].isin(kept)], scores[scores["cell"].isin(kept)]
     if not of["cell"] and before is None:
         raise StudyError("no cell is finished yet: there is nothing to publish")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from fsl_utils import StudyError, store
-from fsl_utils.analysis import results
+from fsl_utils.analysis.tables import read_results
 from fsl_utils.study import grid, publish
 
 
@@ -14,7 +14,7 @@ def published(tables: Path, start: str) -> tuple[pd.Series, pd.DataFrame]:
 
     Raises StudyError where no cell or more than one begins so.
     """
-    table, scores = results.read(tables)
+    table, scores = read_results(tables)
     found = table[table["cell"].str.startswith(start)]
     if len(found) != 1:
         raise StudyError(

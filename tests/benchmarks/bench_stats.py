@@ -15,7 +15,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import simulate  # noqa: E402
 
-from fsl_utils.analysis import contrasts, resampling, results
+from fsl_utils.analysis import contrasts, curves, ratios, resampling, tables
 from fsl_utils.figures import markup, plots  # noqa: E402
 
 matplotlib.use("Agg")
@@ -38,14 +38,14 @@ def main(folder: Path) -> None:
     print(f"{len(cells)} cells, {len(scores)} scores")
     plots.style()
     with timed("read and check"):
-        cells, scores = results.read(folder)
+        cells, scores = tables.read_results(folder)
     with timed("ratio table"):
-        contrasts.ratio_table(cells, scores)
-    for part in results.studies(cells):
+        ratios.ratio_table(cells, scores)
+    for part in tables.split_studies(cells):
         with timed("resample"):
             study = resampling.resample(part, scores)
         with timed("curve and gains"):
-            table = contrasts.curve(study)
+            table = curves.levels(study)
             plots.save(
                 plots.curve(table, gains=contrasts.gains(study, "duplicate")),
                 folder / "curve",
@@ -54,28 +54,28 @@ def main(folder: Path) -> None:
         with timed("panels"):
             plots.save(plots.panels(table), folder / "panels", table)
         with timed("forest"):
-            table = contrasts.forest(study)
+            table = contrasts.against_controls(study)
             plots.save(plots.forest(table), folder / "forest", table)
         with timed("slopes"):
-            table = contrasts.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))
+            table = curves.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))
             plots.save(plots.paired_slopes(table), folder / "slopes", table)
         with timed("PR curves"):
-            table = contrasts.pr_curves(
+            table = curves.precision_over_recall(
                 part, scores, [("real", 0.0), ("duplicate", 4.0), ("lora_filtered", 4.0)]
             )
             plots.save(plots.pr_curves(table, 0.3), folder / "pr", table)
         with timed("exchange rate"):
             table = pd.concat(
                 [
-                    contrasts.exchange_rate(study, arm)
+                    ratios.worth_in_images(study, arm)
                     for arm in ("duplicate", "lora", "lora_filtered")
                 ]
             )
             plots.save(plots.exchange_rate(table), folder / "exchange", table)
         with timed("regret"):
-            contrasts.regret(part, scores, "lora_filtered")
+            ratios.regret(part, scores, "lora_filtered")
         with timed("table"):
-            markup.save(folder / "table", contrasts.summary(part, scores))
+            markup.save(folder / "table", contrasts.study_table(part, scores))
     print(f"in all {sum(spent.values()):.0f} s wall")
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from fsl_utils import StudyError, metrics
 
-TASK = [
+TASK_COLUMNS = [
     "domain",
     "rare_class",
     "protocol",
@@ -21,13 +21,13 @@ TASK = [
     "init",
     "evaluated_on",
 ]
-POOL = [
+POOL_COLUMNS = [
     "backbone",
     "mode",
     "base",
 ]  # empty base: the arm has no pool, and its backbone and mode mean nothing
-NAMES = ["cell", *TASK, *POOL, "pool", "draw", "seed", "arm", "ratio"]
-SHARES = [
+PARAMETER_COLUMNS = ["cell", *TASK_COLUMNS, *POOL_COLUMNS, "pool", "draw", "seed", "arm", "ratio"]
+METRIC_COLUMNS = [
     "prevalence",
     "pr_auc",
     "pr_auc_balanced",
@@ -42,14 +42,14 @@ SHARES = [
     "f1_all_positive",
 ]
 COUNTS = ["n_test", "n_test_rare", "n_test_groups"]
-COLUMNS = [*NAMES, *COUNTS, *SHARES, "train_seconds"]
-SCORES = ["cell", "image", "group", "partition", "label", "score"]
+CELL_COLUMNS = [*PARAMETER_COLUMNS, *COUNTS, *METRIC_COLUMNS, "train_seconds"]
+SCORE_COLUMNS = ["cell", "image", "group", "partition", "label", "score"]
 # `choosing`: the few validation images that thresholds and ratios may be chosen by.
 SCORED_ON = {"validation": ("choosing", "validation"), "test": ("test",)}
 
 
-def read(tables: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The cells (columns COLUMNS) and their per-image scores (columns SCORES) of a results folder.
+def read_results(tables: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The cells (columns CELL_COLUMNS) and their per-image scores (columns SCORE_COLUMNS) of a results folder.
 
     Raises StudyError where a file is missing or its values are impossible, doubled, or contradict
     each other: a table edited by hand is noticed, because every metric is computed again from the scores.
@@ -74,10 +74,10 @@ def read(tables: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _checked_cells(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
-    _check_columns(cells, COLUMNS, path)
+    _check_columns(cells, CELL_COLUMNS, path)
     if cells.empty:
         raise StudyError(f"{path} has no rows: run the sweep first")
-    cells = cells[COLUMNS].copy()
+    cells = cells[CELL_COLUMNS].copy()
     for name in [
         "image_size",
         "n_real",
@@ -85,7 +85,7 @@ def _checked_cells(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
         "seed",
         "ratio",
         *COUNTS,
-        *SHARES,
+        *METRIC_COLUMNS,
         "train_seconds",
     ]:
         try:
@@ -97,7 +97,9 @@ def _checked_cells(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
                 f"{path}: column {name} holds something that is no number ({error}); make the table again"
             ) from error
     whole = ["image_size", "n_real", "draw", "seed", *COUNTS]
-    chosen = [name for name in SHARES if "threshold" in name]  # empty where no threshold was chosen
+    chosen = [
+        name for name in METRIC_COLUMNS if "threshold" in name
+    ]  # empty where no threshold was chosen
     rules = {
         "cell": cells["cell"].str.fullmatch("[0-9a-f]{64}"),
         "base": cells["base"].str.fullmatch("([0-9a-f]{12})?"),
@@ -110,7 +112,7 @@ def _checked_cells(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
         },
         **{
             name: cells[name].between(0, 1) | (cells[name].isna() & (name in chosen))
-            for name in SHARES
+            for name in METRIC_COLUMNS
         },
     }
     for name, valid in rules.items():
@@ -120,10 +122,10 @@ def _checked_cells(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
                 f"{path}, line {row + 2}: {name} is {cells[name].iloc[row]!r}, which cannot be; make the table again"
             )
     cells = cells.astype({name: int for name in whole}).astype({"ratio": float})
-    cells.loc[cells["base"] == "", POOL] = ""
+    cells.loc[cells["base"] == "", POOL_COLUMNS] = ""
     for what, columns in (
         ("the same key", ["cell"]),
-        ("the same settings", [*TASK, *POOL, "draw", "seed", "arm", "ratio"]),
+        ("the same settings", [*TASK_COLUMNS, *POOL_COLUMNS, "draw", "seed", "arm", "ratio"]),
     ):
         double = cells.duplicated(columns, keep=False)
         if double.any():
@@ -139,7 +141,7 @@ def _checked_cells(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _checked_scores(scores: pd.DataFrame, path: Path) -> pd.DataFrame:
-    _check_columns(scores, SCORES, path)
+    _check_columns(scores, SCORE_COLUMNS, path)
     known = {name for parts in SCORED_ON.values() for name in parts}
     rules = {
         "score": scores["score"].between(0, 1),
@@ -158,7 +160,7 @@ def _checked_scores(scores: pd.DataFrame, path: Path) -> pd.DataFrame:
         raise StudyError(
             f"{path}: image {row['image']} is scored twice in cell {row['cell'][:12]}; make the table again"
         )
-    return scores[SCORES]
+    return scores[SCORE_COLUMNS]
 
 
 def _check_columns(frame: pd.DataFrame, columns: list[str], path: Path) -> None:
@@ -230,15 +232,15 @@ class Images:
         return self.labels[rows], self.scores[rows], self.groups[rows]
 
 
-def studies(cells: pd.DataFrame) -> list[pd.DataFrame]:
+def split_studies(cells: pd.DataFrame) -> list[pd.DataFrame]:
     """Split the cells into studies: the sets within which averages mean something.
 
     Cells without a pool belong to every study of their task.
     """
     found = []
-    for _, task in cells.groupby(TASK, sort=True):
+    for _, task in cells.groupby(TASK_COLUMNS, sort=True):
         plain, pooled = task[task["base"] == ""], task[task["base"] != ""]
-        pools = [part for _, part in pooled.groupby(POOL, sort=True)] or [pooled]
+        pools = [part for _, part in pooled.groupby(POOL_COLUMNS, sort=True)] or [pooled]
         found += [
             pd.concat([plain, part]).sort_values(["arm", "ratio", "draw", "seed"]) for part in pools
         ]
@@ -268,12 +270,12 @@ def setting(cells: pd.DataFrame) -> dict:
         raise StudyError("no cells are left: nothing in the tables fits what was asked for")
     pooled = cells[cells["base"] != ""]
     found = {}
-    for name in [*TASK, *POOL]:
-        values = sorted((pooled if name in POOL else cells)[name].unique())
+    for name in [*TASK_COLUMNS, *POOL_COLUMNS]:
+        values = sorted((pooled if name in POOL_COLUMNS else cells)[name].unique())
         if len(values) > 1:
             raise StudyError(
                 f"cells of different {name} ({', '.join(map(str, values[:4]))}) are never averaged: "
-                f"keep one, as in cells[cells['{name}'] == {values[0]!r}], or split them with results.studies"
+                f"keep one, as in cells[cells['{name}'] == {values[0]!r}], or split them with tables.studies"
             )
         found[name] = values[0] if values else ""
     return found
@@ -281,3 +283,10 @@ def setting(cells: pd.DataFrame) -> dict:
 
 def _words(row: pd.Series) -> str:
     return ", ".join(f"{name} {value}" for name, value in row.items() if value != "")
+
+
+def largest_errors(scores: pd.DataFrame, cell: str, count: int = 8) -> pd.DataFrame:
+    """The `count` images a cell is most wrong about: common ones scored high, rare ones scored low."""
+    ours = scores[scores["cell"] == cell]
+    error = (ours["score"] - ours["label"]).abs()
+    return ours.assign(error=error, cells=cell[:12]).nlargest(count, "error")

@@ -5,7 +5,7 @@ import pytest
 import simulate
 
 from fsl_utils import StudyError
-from fsl_utils.analysis import resampling, results
+from fsl_utils.analysis import resampling, tables
 
 
 @pytest.mark.parametrize(
@@ -28,21 +28,21 @@ def test_cells_that_differ_are_never_averaged(few, column, values):
         mixed.loc[mixed["arm"].isin(["real", "duplicate"]), column] = ""
     with pytest.raises(StudyError, match=column):
         resampling.resample(mixed, scores)
-    parts = results.studies(mixed)
-    assert len(parts) == 2 and all(results.setting(part)[column] in values for part in parts)
+    parts = tables.split_studies(mixed)
+    assert len(parts) == 2 and all(tables.setting(part)[column] in values for part in parts)
 
 
 def test_plain_arms_belong_to_every_pool_setting(few):
     cells, _ = few
     other = cells[cells["base"] != ""].assign(mode="image")
-    parts = results.studies(pd.concat([cells, other]))
+    parts = tables.split_studies(pd.concat([cells, other]))
     assert [part["arm"].eq("real").sum() for part in parts] == [20, 20]
-    assert [results.setting(part)["mode"] for part in parts] == ["image", "text"]
+    assert [tables.setting(part)["mode"] for part in parts] == ["image", "text"]
 
 
 def test_tables_read_back_as_written(few, tmp_path):
     cells, scores = few
-    read_cells, read_scores = results.read(simulate.write(tmp_path, cells, scores))
+    read_cells, read_scores = tables.read_results(simulate.write(tmp_path, cells, scores))
     pd.testing.assert_frame_equal(read_cells, cells, check_dtype=False)
     assert (read_scores["score"].to_numpy() == scores["score"].to_numpy()).all()
 
@@ -87,20 +87,20 @@ def edited(cells, column, value):
 )
 def test_tables_edited_by_hand_are_noticed(few, tmp_path, change, word):
     with pytest.raises(StudyError, match=word) as caught:
-        results.read(simulate.write(tmp_path, *change(*few)))
+        tables.read_results(simulate.write(tmp_path, *change(*few)))
     assert "\n" not in str(caught.value)
 
 
 def test_missing_and_damaged_tables_are_named(few, tmp_path):
     with pytest.raises(StudyError, match="make study"):
-        results.read(tmp_path)
+        tables.read_results(tmp_path)
     simulate.write(tmp_path, *few)
     (tmp_path / "scores.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(StudyError, match="cannot be read"):
-        results.read(tmp_path)
+        tables.read_results(tmp_path)
 
 
 def test_columns_are_those_the_sweep_writes():
     from fsl_utils.classifier import cells as sweep
 
-    assert sorted(sweep.COLUMNS) == sorted(results.COLUMNS)
+    assert sorted(sweep.COLUMNS) == sorted(tables.CELL_COLUMNS)
