@@ -18,7 +18,7 @@ import yaml
 
 from fsl_utils import ROOT, StudyError, params, store
 from fsl_utils.data import domains, partitions
-from fsl_utils.figures import plots
+from fsl_utils.figures import sheets, style
 from fsl_utils.generator import lora
 from fsl_utils.pools import reports
 
@@ -216,10 +216,10 @@ def main(arguments: list[str] | None = None) -> None:
             shown.setdefault(row["draw"], []).append((f"{row['try']} ({called})", images[:32]))
         store.write_text(out, pd.DataFrame(found).to_csv(index=False, lineterminator="\n"))
     table = pd.DataFrame(found)
-    plots.style()
+    style.apply()
     for number, lines in shown.items():
-        plots.save(
-            plots.sheet(lines),
+        style.save(
+            sheets.sheet(lines),
             out.with_name(f"{out.stem}_draw{number}"),
             table.loc[table["draw"] == number, ["try", "pool"]],
         )

@@ -16,7 +16,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import simulate  # noqa: E402
 
 from fsl_utils.analysis import contrasts, curves, ratios, resampling, tables
-from fsl_utils.figures import markup, plots  # noqa: E402
+from fsl_utils.figures import results as result_figures
+from fsl_utils.figures import style
+from fsl_utils.figures import table as table_files  # noqa: E402
 
 matplotlib.use("Agg")
 spent = {}
@@ -36,7 +38,7 @@ def main(folder: Path) -> None:
     cells, scores = (pd.concat(both, ignore_index=True) for both in zip(*parts))
     simulate.write(folder, cells, scores)
     print(f"{len(cells)} cells, {len(scores)} scores")
-    plots.style()
+    style.apply()
     with timed("read and check"):
         cells, scores = tables.read_results(folder)
     with timed("ratio table"):
@@ -46,24 +48,24 @@ def main(folder: Path) -> None:
             study = resampling.resample(part, scores)
         with timed("curve and gains"):
             table = curves.levels(study)
-            plots.save(
-                plots.curve(table, gains=contrasts.gains(study, "duplicate")),
+            style.save(
+                result_figures.curve(table, gains=contrasts.gains(study, "duplicate")),
                 folder / "curve",
                 table,
             )
         with timed("panels"):
-            plots.save(plots.panels(table), folder / "panels", table)
+            style.save(result_figures.panels(table), folder / "panels", table)
         with timed("forest"):
             table = contrasts.against_controls(study)
-            plots.save(plots.forest(table), folder / "forest", table)
+            style.save(result_figures.forest(table), folder / "forest", table)
         with timed("slopes"):
             table = curves.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))
-            plots.save(plots.paired_slopes(table), folder / "slopes", table)
+            style.save(result_figures.paired_slopes(table), folder / "slopes", table)
         with timed("PR curves"):
             table = curves.precision_over_recall(
                 part, scores, [("real", 0.0), ("duplicate", 4.0), ("lora_filtered", 4.0)]
             )
-            plots.save(plots.pr_curves(table, 0.3), folder / "pr", table)
+            style.save(result_figures.pr_curves(table, 0.3), folder / "pr", table)
         with timed("exchange rate"):
             table = pd.concat(
                 [
@@ -71,11 +73,11 @@ def main(folder: Path) -> None:
                     for arm in ("duplicate", "lora", "lora_filtered")
                 ]
             )
-            plots.save(plots.exchange_rate(table), folder / "exchange", table)
+            style.save(result_figures.exchange_rate(table), folder / "exchange", table)
         with timed("regret"):
             ratios.regret(part, scores, "lora_filtered")
         with timed("table"):
-            markup.save(folder / "table", contrasts.study_table(part, scores))
+            table_files.save(folder / "table", contrasts.study_table(part, scores))
     print(f"in all {sum(spent.values()):.0f} s wall")
 
 

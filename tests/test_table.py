@@ -5,12 +5,12 @@ import re
 import simulate
 
 from fsl_utils.analysis import contrasts
-from fsl_utils.figures import markup
+from fsl_utils.figures import table
 
 
 def test_table_holds_the_numbers_intervals_and_marks(whole, tmp_path):
     summary = contrasts.study_table(*whole)
-    markdown, latex = (file.read_text() for file in markup.save(tmp_path / "table", summary)[:2])
+    markdown, latex = (file.read_text() for file in table.save(tmp_path / "table", summary)[:2])
     row = summary[
         (summary["arm"] == "lora_filtered") & (summary["quantity"] == "vs duplicate")
     ].iloc[0]
@@ -34,7 +34,7 @@ def test_table_marks_an_arm_that_beats_each_control_and_only_that():
         ("lora", 4.0): 0.1,
         ("lora_filtered", 4.0): 3.0,
     }
-    markdown, latex = markup.render(contrasts.study_table(*simulate.study(arms=arms_, draws=10)))
+    markdown, latex = table.render(contrasts.study_table(*simulate.study(arms=arms_, draws=10)))
     assert (
         "lora_filtered 4x †" in markdown and "lora 4x †" not in markdown and r"$^\dagger$" in latex
     )

@@ -2,13 +2,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fsl_utils import StudyError
-from fsl_utils.figures import browse
+from fsl_utils.figures import widgets
 from fsl_utils.generator import sampling
 
 
 def test_turning_a_knob_samples_at_once(monkeypatch, elpv, draw, capsys):
     shown, asked, opened = [], [], []
-    monkeypatch.setattr(browse, "display", shown.append)
+    monkeypatch.setattr(widgets, "display", shown.append)
     monkeypatch.setattr(sampling, "open_backbone", lambda *_: opened.append(1))
 
     def sample(backbone, wanted, numbers, *_):
@@ -18,7 +18,7 @@ def test_turning_a_knob_samples_at_once(monkeypatch, elpv, draw, capsys):
         return np.zeros((len(numbers), 1, 64, 64), np.uint8)
 
     monkeypatch.setattr(sampling, "sample", sample)
-    browse.sampler(elpv, draw, None)
+    widgets.sampler(elpv, draw, None)
     rows = shown.pop().children
     (mode, seed), (guidance, strength, steps), button = rows[0].children, rows[1].children, rows[2]
     assert not asked and not opened  # headless, nothing is computed

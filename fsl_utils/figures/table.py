@@ -7,7 +7,7 @@ import pandas as pd
 
 from fsl_utils import store
 from fsl_utils.analysis import resampling
-from fsl_utils.figures import plots
+from fsl_utils.figures import style
 
 
 def render(summary: pd.DataFrame) -> tuple[str, str]:
@@ -17,7 +17,7 @@ def render(summary: pd.DataFrame) -> tuple[str, str]:
     *** < .001; a dagger marks an arm that beats each control. The foot says what to beware of.
     """
     quantities = list(summary["quantity"].unique())
-    names = [plots.METRIC_NAMES.get(q, q) for q in quantities]
+    names = [style.METRIC_NAMES.get(q, q) for q in quantities]
     beating = set(summary.loc[summary["beats_controls"].fillna(False).astype(bool), "arm"])
     rows = []
     for (arm, ratio), part in summary.groupby(["arm", "ratio"], sort=False):
@@ -28,7 +28,7 @@ def render(summary: pd.DataFrame) -> tuple[str, str]:
         )
     beats = " Dagger: beats each of the controls." if beating else ""
     foot = (
-        f"{'; '.join(plots.headline(summary))}. In brackets: {resampling.LEVEL:.0%} interval over draws and test groups, not adjusted for the number of contrasts. Stars: p after Holm within "
+        f"{'; '.join(style.headline(summary))}. In brackets: {resampling.LEVEL:.0%} interval over draws and test groups, not adjusted for the number of contrasts. Stars: p after Holm within "
         f"the column, * < .05, ** < .01, *** < .001; without stars: not shown to differ, or not tested (under {resampling.MIN_DRAWS} draws).{beats}"
     )
 
@@ -96,4 +96,4 @@ def save(path: Path, summary: pd.DataFrame) -> list[Path]:
     files = [path.with_name(f"{path.name}.{kind}") for kind in ("md", "tex")]
     for file, text in zip(files, (markdown, latex)):
         store.write_text(file, text)
-    return [*files, plots.save_rows(path, summary)]
+    return [*files, style.save_rows(path, summary)]

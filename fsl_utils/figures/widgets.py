@@ -4,9 +4,9 @@ import ipywidgets as widgets
 import matplotlib.pyplot as plt
 from IPython.display import display
 
-from fsl_utils import StudyError, metrics
-from fsl_utils.analysis import contrasts, curves, resampling, tables
-from fsl_utils.figures import plots
+from fsl_utils import StudyError
+from fsl_utils.data import domains
+from fsl_utils.figures import sheets
 from fsl_utils.generator import sampling
 
 
@@ -50,7 +50,7 @@ def sampler(domain, draw, adapter: dict, device: str = "cpu") -> None:
                         domain.images(images.shape[-1])[sampling.sources(wanted, range(8), draw)],
                     ),
                 )
-            figure = plots.sheet(rows, per_row=8)
+            figure = sheets.sheet(rows, per_row=8)
             display(figure)
             plt.close(figure)
 
@@ -61,91 +61,6 @@ def sampler(domain, draw, adapter: dict, device: str = "cpu") -> None:
         widgets.VBox(
             [widgets.HBox([mode, seed]), widgets.HBox([guidance, strength, steps]), button, out]
         )
-    )
-
-
-def explorer(table_of_cells, scores) -> None:
-    """Choose study, metric, arm and ratio, and see the curve; a button shows the worst errors of that cell as images."""
-    made = {tables.slug(tables.setting(part)): part for part in tables.split_studies(table_of_cells)}
-    study = widgets.Dropdown(options=list(made), description="study", layout={"width": "36em"})
-    metric = widgets.Dropdown(options=metrics.METRICS, description="metric")
-    arm, ratio, draw = (widgets.Dropdown(description=name) for name in ("arm", "ratio", "draw"))
-    button, out = widgets.Button(description="worst errors"), widgets.Output()
-
-    def chosen():
-        part = made[study.value]
-        return part[
-            (part["arm"] == arm.value)
-            & (part["ratio"] == ratio.value)
-            & (part["draw"] == draw.value)
-        ]
-
-    def show(make):
-        out.clear_output(wait=True)
-        with out:
-            try:
-                figure = make()
-            except StudyError as error:
-                print(f"error: {error}")
-                return
-            display(figure)
-            plt.close(figure)
-
-    def offer(knob, options, first):
-        kept = knob.value
-        knob.options = options
-        knob.value = next(value for value in (kept, first, options[0]) if value in options)
-
-    def refill(_=None):
-        part = made[study.value]
-        offer(arm, list(dict.fromkeys(part["arm"])), contrasts.PRIMARY[0])
-        offer(draw, sorted(part["draw"].unique().tolist()), 0)
-
-    def reratio(_=None):
-        part = made[study.value]
-        if arm.value is not None:  # as it is for a moment while its options change
-            offer(
-                ratio,
-                sorted(part.loc[part["arm"] == arm.value, "ratio"].unique().tolist()),
-                contrasts.PRIMARY[1],
-            )
-
-    def curve(_=None):
-        if None in (arm.value, ratio.value):
-            return
-        try:
-            table = curves.levels(resampling.resample(made[study.value], scores, metric.value))
-        except StudyError as error:
-            out.clear_output()
-            out.append_stdout(f"error: {error}\n")
-            return
-        show(lambda: plots.curve(table, list(dict.fromkeys(["real", "duplicate", arm.value]))))
-        row = table[(table["arm"] == arm.value) & (table["ratio"] == ratio.value)]
-        with out:
-            print(
-                "\n".join(
-                    f"{r.arm} {r.ratio:g}x: {r.mean:.3f} [{r.low:.3f}, {r.high:.3f}], {r.n_draws} draws"
-                    for r in row.itertuples()
-                )
-            )
-
-    def errors(_):
-        cells = chosen()
-        if cells.empty:
-            out.clear_output()
-            out.append_stdout("no such cell: choose another draw\n")
-        else:
-            show(lambda: plots.worst(cells, scores, cells["cell"].iloc[0]))
-
-    arm.observe(reratio, "value")
-    study.observe(refill, "value")
-    refill()
-    curve()
-    for knob in (study, metric, arm, ratio):
-        knob.observe(curve, "value")
-    button.on_click(errors)
-    display(
-        widgets.VBox([study, widgets.HBox([metric, arm]), widgets.HBox([ratio, draw, button]), out])
     )
 
 
@@ -163,7 +78,7 @@ def neighbours(synthetic, nearest, real) -> None:
     def show(_=None):
         row = order.iloc[place.value]
         verdict = "copied" if row["copied"] else "not copied"
-        figure = plots.sheet(
+        figure = sheets.sheet(
             [
                 (
                     f"synthetic {row['number']} | {row['image']} | distance {row['distance']:.3f}, {verdict}",
@@ -181,3 +96,40 @@ def neighbours(synthetic, nearest, real) -> None:
     place.observe(show, "value")
     show()
     display(widgets.VBox([place, out]))
+
+
+def browser(domain: domains.Domain, size: int, per_page: int = 48) -> None:
+    """Widgets to leaf through the development images of a class or a group. An extra: nothing is computed from it."""
+    table = domain.table[domain.table["partition"] == "development"]
+    names = {
+        "choose": table.index[:0],
+        "both classes": table.index,
+        domain.rare_class: table.index[table["label"] == 1],
+        domain.common_class: table.index[table["label"] == 0],
+    }
+    kind = widgets.Dropdown(options=list(names), description="class")
+    group = widgets.Dropdown(
+        options=["all groups", *sorted(table["group"].unique())], description="group"
+    )
+    page, out = widgets.BoundedIntText(0, min=0, max=9999, description="page"), widgets.Output()
+
+    def show(_):
+        rows = names[kind.value]
+        if group.value != "all groups":
+            rows = rows[table["group"].loc[rows] == group.value]
+        page.max = max(0, (len(rows) - 1) // per_page)
+        here = rows[page.value * per_page : (page.value + 1) * per_page]
+        with out:
+            out.clear_output(wait=True)
+            if not len(here):
+                print("no such images in development")
+                return
+            figure = sheets.sheet(
+                [(f"{kind.value}, {group.value}: {len(rows)} images", domain.images(size)[here])]
+            )
+            display(figure)
+            plt.close(figure)
+
+    for widget in (kind, group, page):
+        widget.observe(show, "value")
+    display(widgets.VBox([widgets.HBox([kind, group, page]), out]))

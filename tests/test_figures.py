@@ -12,7 +12,7 @@ import simulate
 from fsl_utils import StudyError
 from fsl_utils.analysis import contrasts, curves, pool_gains, ratios, resampling
 from fsl_utils.classifier import arms
-from fsl_utils.figures import browse, markup, plots
+from fsl_utils.figures import pools, results, sheets, style, table
 
 matplotlib.use("Agg")
 
@@ -20,7 +20,7 @@ matplotlib.use("Agg")
 @pytest.fixture(autouse=True)
 def styled():
     with plt.rc_context():
-        plots.style()
+        style.apply()
         yield
     plt.close("all")
 
@@ -45,7 +45,9 @@ def three():
 
 def test_save_writes_pdf_png_and_csv_the_same_twice(study, tmp_path):
     table = curves.levels(study)
-    files = [plots.save(plots.curve(table), tmp_path / name / "curve_0.5x", table) for name in "ab"]
+    files = [
+        style.save(results.curve(table), tmp_path / name / "curve_0.5x", table) for name in "ab"
+    ]
     assert [f.name for f in files[0]] == ["curve_0.5x.pdf", "curve_0.5x.png", "curve_0.5x.csv"]
     assert [f.read_bytes() for f in files[0]] == [f.read_bytes() for f in files[1]]
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == sorted(
@@ -55,26 +57,28 @@ def test_save_writes_pdf_png_and_csv_the_same_twice(study, tmp_path):
 
 def test_fonts_are_embedded_as_truetype_and_text_is_text(study, tmp_path):
     table = curves.levels(study)
-    pdf = plots.save(plots.curve(table), tmp_path / "curve", table)[0].read_bytes()
+    pdf = style.save(results.curve(table), tmp_path / "curve", table)[0].read_bytes()
     assert b"/FontFile2" in pdf and b"/Type3" not in pdf
 
 
 def test_csv_is_the_table_and_names_the_cells(study, tmp_path):
     table = curves.levels(study)
-    back = pd.read_csv(plots.save(plots.curve(table), tmp_path / "curve", table)[2])
+    back = pd.read_csv(style.save(results.curve(table), tmp_path / "curve", table)[2])
     assert back["mean"].to_numpy() == pytest.approx(table["mean"].to_numpy(), rel=1e-5)
     assert all(re.fullmatch("[0-9a-f]{12}(;[0-9a-f]{12})*", names) for names in back["cells"])
     with pytest.raises(StudyError, match="cells"):
-        plots.save(plots.curve(table), tmp_path / "curve", table.drop(columns=["cells"]))
+        style.save(results.curve(table), tmp_path / "curve", table.drop(columns=["cells"]))
 
 
 def test_the_page_holds_the_figures(study):
-    assert plots.curve(curves.levels(study)).get_figwidth() <= plots.COLUMN
+    assert results.curve(curves.levels(study)).get_figwidth() <= style.COLUMN
     assert (
-        plots.curve(curves.levels(study), gains=contrasts.gains(study, "duplicate")).get_figwidth()
-        <= plots.PAGE
+        results.curve(
+            curves.levels(study), gains=contrasts.gains(study, "duplicate")
+        ).get_figwidth()
+        <= style.PAGE
     )
-    assert plots.forest(contrasts.against_controls(study)).get_figwidth() <= plots.PAGE
+    assert results.forest(contrasts.against_controls(study)).get_figwidth() <= style.PAGE
 
 
 def test_a_level_of_fewer_draws_is_hollow(study):
@@ -82,7 +86,7 @@ def test_a_level_of_fewer_draws_is_hollow(study):
     short = table.index[table["ratio"] > 0][0]
     for fewer in (0, 1):
         table.loc[short, "n_draws"] -= fewer
-        for drawn in (plots.curve(table), plots.panels(table)):
+        for drawn in (results.curve(table), results.panels(table)):
             assert [
                 len(line.get_xydata())
                 for line in drawn.axes[0].lines
@@ -94,18 +98,18 @@ def test_a_level_of_fewer_draws_is_hollow(study):
 
 
 def test_every_arm_has_its_look_and_none_needs_colour():
-    assert set(arms.ARMS) <= set(plots.ARM_STYLE)
-    without_colour = [(marker, line) for _, marker, line in plots.ARM_STYLE.values()]
+    assert set(arms.ARMS) <= set(style.ARM_STYLE)
+    without_colour = [(marker, line) for _, marker, line in style.ARM_STYLE.values()]
     assert len(set(without_colour)) == len(without_colour)
 
 
 def test_an_arm_without_a_style_gets_one_and_always_the_same():
-    assert plots.arm_style("mine") == plots.arm_style("mine")
+    assert style.arm_style("mine") == style.arm_style("mine")
     plt.plot(
         [0, 1],
-        color=plots.arm_style("mine")[0],
-        marker=plots.arm_style("mine")[1],
-        linestyle=plots.arm_style("mine")[2],
+        color=style.arm_style("mine")[0],
+        marker=style.arm_style("mine")[1],
+        linestyle=style.arm_style("mine")[2],
     )
 
 
@@ -114,8 +118,8 @@ def test_an_arm_without_a_style_gets_one_and_always_the_same():
 
 def test_curve_draws_the_means_of_the_arms_asked_for(study):
     table = curves.levels(study)
-    axis = plots.curve(table, ["real", "lora"]).axes[0]
-    drawn = [line for line in axis.get_lines() if line.get_marker() == plots.arm_style("lora")[1]]
+    axis = results.curve(table, ["real", "lora"]).axes[0]
+    drawn = [line for line in axis.get_lines() if line.get_marker() == style.arm_style("lora")[1]]
     assert len(drawn) == 1 and drawn[0].get_ydata() == pytest.approx(
         table[table["arm"] == "lora"].sort_values("ratio")["mean"]
     )
@@ -126,7 +130,7 @@ def test_curve_draws_the_means_of_the_arms_asked_for(study):
 
 def test_forest_fills_what_is_significant_and_nothing_else(study):
     table = contrasts.against_controls(study)
-    figure = plots.forest(table)
+    figure = results.forest(table)
     for axis, (_, part) in zip(figure.axes, table.groupby("control", sort=False)):
         points = {
             round(float(line.get_xdata()[0]), 9): line
@@ -149,7 +153,7 @@ def test_overview_has_a_panel_a_task_a_colour_a_classifier_and_every_contrast(st
         )
     )
     table = pd.concat([contrasts.against(one, "duplicate") for one in (study, other)])
-    figure = plots.overview(table)
+    figure = results.overview(table)
     assert [axis.get_title(loc="left").split(":")[0] for axis in figure.axes] == ["elpv", "tiles"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["probe", "resnet18"]
     for axis, (_, part) in zip(figure.axes, table.groupby("domain")):
@@ -162,7 +166,7 @@ def test_overview_has_a_panel_a_task_a_colour_a_classifier_and_every_contrast(st
     assert "FEWER THAN 10 DRAWS" in figure.get_suptitle()
     assert (
         "PRELIMINARY"
-        in plots.overview(
+        in results.overview(
             contrasts.against(resampling.resample(*three), "duplicate")
         ).get_suptitle()
     )
@@ -179,7 +183,7 @@ def test_shots_has_a_panel_a_task_and_marks_each_contrast_over_its_number_of_sho
     )
     more = contrasts.against(study, "duplicate")
     table = pd.concat([more, contrasts.against(fewer, "duplicate")])
-    figure = plots.shots(table)
+    figure = results.shots(table)
     (axis,) = figure.axes
     assert [label.get_text() for label in axis.get_xticklabels()] == ["10\n3 draws", "20\n10 draws"]
     marks = {
@@ -205,7 +209,7 @@ def test_shots_has_a_panel_a_task_and_marks_each_contrast_over_its_number_of_sho
 
 def test_slopes_draw_one_line_a_draw_and_count_those_that_rise(study):
     table = curves.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))
-    axis = plots.paired_slopes(table).axes[0]
+    axis = results.paired_slopes(table).axes[0]
     assert len(axis.get_lines()) == 10 + 1
     wide = table.pivot(index="draw", columns="arm", values="value")
     rising = int((wide["lora_filtered"] > wide["real"]).sum())
@@ -216,16 +220,16 @@ def test_few_draws_and_validation_stand_on_every_figure_and_table(three):
     cells, scores = three
     study = resampling.resample(cells, scores)
     made = [
-        plots.curve(curves.levels(study)),
-        plots.panels(curves.levels(study)),
-        plots.forest(contrasts.against_controls(study)),
-        plots.paired_slopes(curves.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))),
-        plots.pr_curves(
+        results.curve(curves.levels(study)),
+        results.panels(curves.levels(study)),
+        results.forest(contrasts.against_controls(study)),
+        results.paired_slopes(curves.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))),
+        results.pr_curves(
             curves.precision_over_recall(cells, scores, [("real", 0.0)], replicates=20), 0.3
         ),
     ]
     heads = [figure.get_suptitle() for figure in made] + list(
-        markup.render(contrasts.study_table(cells, scores))
+        table.render(contrasts.study_table(cells, scores))
     )
     for head in heads:
         assert "ILLUSTRATION: 3 DRAWS" in head.replace("\n", " ") and "PRELIMINARY" in head
@@ -238,30 +242,30 @@ def test_the_rest_of_the_figures_are_drawn(whole, study):
     rate = ratios.worth_in_images(study, "lora")
     points = [
         line.get_ydata()
-        for line in plots.exchange_rate(rate).axes[0].get_lines()
+        for line in results.exchange_rate(rate).axes[0].get_lines()
         if len(line.get_ydata()) == len(rate)
     ]
     assert any(np.allclose(y, rate["images"]) for y in points)
-    pools = pd.DataFrame({"pool": whole[0]["pool"].loc[lambda p: p != ""].unique()})
-    pools["kid"] = np.linspace(0, 1, len(pools))
-    gains = pool_gains.by_pool(whole[0], pools)
-    axis = plots.scatter(gains, "kid").axes[0]
+    qualities = pd.DataFrame({"pool": whole[0]["pool"].loc[lambda p: p != ""].unique()})
+    qualities["kid"] = np.linspace(0, 1, len(qualities))
+    gains = pool_gains.by_pool(whole[0], qualities)
+    axis = pools.scatter(gains, "kid").axes[0]
     assert axis.get_title(loc="left").endswith("10 draws") and sum(
         len(line.get_xdata()) for line in axis.lines[:-1]
     ) == len(gains)
     assert (
-        plots.scatter(gains.head(3), "kid").axes[0].get_title(loc="left")
+        pools.scatter(gains.head(3), "kid").axes[0].get_title(loc="left")
         == f"{gains.head(3)['draw'].nunique()} draws"
     )  # too few for a correlation
     pairs = pd.DataFrame({"kind": ["real", "real", "synthetic"], "value": [0.1, 0.3, 0.2]})
-    labels = [text.get_text() for text in plots.histograms(pairs, "LPIPS").legends[0].get_texts()]
+    labels = [text.get_text() for text in pools.histograms(pairs, "LPIPS").legends[0].get_texts()]
     assert labels == ["real (2)", "synthetic (1)"]
 
 
 def test_sheet_shows_every_pixel_as_it_is():
     grey = np.random.default_rng(0).integers(0, 256, (5, 1, 8, 8), dtype=np.uint8)
     colour = np.random.default_rng(1).integers(0, 256, (2, 3, 8, 8), dtype=np.uint8)
-    figure = plots.sheet([("grey", grey), ("none", grey[:0]), ("colour", colour)], per_row=3)
+    figure = sheets.sheet([("grey", grey), ("none", grey[:0]), ("colour", colour)], per_row=3)
     assert [axis.get_title(loc="left") for axis in figure.axes] == ["grey", "colour"]
     first, second = (axis.get_images()[0].get_array() for axis in figure.axes)
     assert (
@@ -282,24 +286,7 @@ def test_sheet_shows_every_pixel_as_it_is():
 )
 def test_a_sheet_of_something_else_is_refused(rows, word):
     with pytest.raises(StudyError, match=word):
-        plots.sheet(rows)
-
-
-def test_explorer_follows_its_knobs(whole, monkeypatch):
-    cells, scores = whole
-    shown = []
-    monkeypatch.setattr(browse, "display", shown.append)
-    browse.explorer(cells, scores)
-    box = shown[-1]
-    (metric, arm), (ratio, draw, button) = box.children[1].children, box.children[2].children
-    assert (arm.value, ratio.value, draw.value) == ("lora_filtered", 4.0, 0)
-    arm.value = "augment"
-    assert ratio.options == (0.0,) and ratio.value == 0.0
-    metric.value = "auroc"
-    assert shown[-1].axes[0].get_ylabel() == "AUROC"
-    monkeypatch.setattr(plots, "worst", lambda cells, scores, cell: shown.append(cell))
-    button.click()
-    assert shown[-2] == cells[(cells["arm"] == "augment") & (cells["draw"] == 0)]["cell"].iloc[0]
+        sheets.sheet(rows)
 
 
 def test_worst_errors_are_shown_as_images(elpv):
@@ -326,9 +313,9 @@ def test_worst_errors_are_shown_as_images(elpv):
             }
         ]
     )
-    shown = plots.worst(cells, scores, cell, count=2).axes[0].get_images()[0].get_array()
+    shown = sheets.worst(cells, scores, cell, count=2).axes[0].get_images()[0].get_array()
     lowest = table[table["label"] == 1].iloc[0]["image"]
     expected = elpv.images(16)[int(np.flatnonzero(elpv.table["image"] == lowest)[0])]
     assert (shown[:16, :16] == expected.transpose(1, 2, 0)).all()
     with pytest.raises(StudyError, match="not in the elpv data"):
-        plots.worst(cells, scores.assign(image="x.png"), cell)
+        sheets.worst(cells, scores.assign(image="x.png"), cell)

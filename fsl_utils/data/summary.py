@@ -1,0 +1,116 @@
+"""Tables of notebook 01: images, groups and partitions of a domain, and what leaks."""
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from fsl_utils.data import domains, images, leaks, partitions
+from fsl_utils.data.datasets import readers, sheets
+
+
+def title(domain: domains.Domain) -> str:
+    """The task in a few words."""
+    return f"{domain.name}: {domain.rare_class} against {domain.common_class}{caution(domain)}"
+
+
+def caution(domain: domains.Domain) -> str:
+    """What every figure of a split by image says."""
+    return "   [split by image: leaks by design]" if domain.protocol == "image" else ""
+
+
+def sides(domain: domains.Domain, draw: partitions.Draw | None = None) -> pd.Series:
+    """Partition of each image; with a draw, development is split into training and validation."""
+    side = domain.table["partition"].astype(object).copy()
+    if draw is not None:
+        side.iloc[np.concatenate([draw.shots, draw.more, draw.common])] = "training"
+        side.iloc[draw.validation] = "validation"
+    return side.rename("side")
+
+
+def counts(domain: domains.Domain, draw: partitions.Draw | None = None) -> pd.DataFrame:
+    """Images and groups of each side: images, rare, groups, groups_with_rare, prevalence."""
+    table = domain.table.assign(
+        side=sides(domain, draw), rare_group=domain.table["group"].where(domain.table["label"] == 1)
+    )
+    found = table.groupby("side", sort=False).agg(
+        images=("image", "size"),
+        rare=("label", "sum"),
+        groups=("group", "nunique"),
+        groups_with_rare=("rare_group", "nunique"),
+        prevalence=("label", "mean"),
+    )
+    order = [
+        s for s in ("base", "development", "training", "validation", "test") if s in found.index
+    ]
+    return found.loc[order]
+
+
+def image_sizes(domain: domains.Domain) -> pd.DataFrame:
+    """Width and height of every image file in pixels, from its header."""
+    found = np.zeros((len(domain.table), 2), int)
+
+    def read(i):
+        with Image.open(domain.table["path"].iloc[i]) as image:
+            found[i] = image.size
+
+    images.each(read, range(len(found)), "sizes", progress=False)
+    return pd.DataFrame(found, columns=["width", "height"]).assign(label=domain.table["label"])
+
+
+def leak_table(by_group: domains.Domain, by_image: domains.Domain) -> pd.DataFrame:
+    """What a split by image gives away, one row a protocol; the rule is the most similar development image's label."""
+    rows = []
+    for domain, name in ((by_group, "by group"), (by_image, "by image")):
+        rule = leaks.nearest_neighbour(domain.table, domain.images(leaks.SIZE))
+        rows.append(
+            {
+                "split": name,
+                "split groups": len(leaks.split_groups(domain.table)),
+                f"test {domain.rare_class} with a sibling in development": leaks.siblings(
+                    domain.table
+                ),
+                "1-nearest-neighbour AUROC": rule["auroc"],
+                "recall": rule["recall"],
+                "false alarms": rule["false_alarms"],
+            }
+        )
+    return pd.DataFrame(rows).set_index("split")
+
+
+def view_table(
+    findings: tuple[str, ...] = (
+        "Effusion",
+        "Pneumothorax",
+        "Cardiomegaly",
+        "Infiltration",
+        "Mass",
+        "Nodule",
+    ),
+) -> pd.DataFrame:
+    """Chest X-rays at hand by view: finding, images, share_ap, auroc of a rule that sees the view alone ('AP is ill')."""
+    labels = readers.read_chest_labels(sheets.data_root() / "chestxray14")
+    frame = readers.read_chestxray14("all")[0].merge(labels[["image", "view"]], on="image")
+    ap = frame["view"] == "AP"
+    healthy = frame["class_name"] == sheets.SHEETS["chestxray14"].common
+    rows = [
+        {
+            "finding": "No Finding",
+            "images": int(healthy.sum()),
+            "share_ap": ap[healthy].mean(),
+            "auroc": float("nan"),
+        }
+    ]
+    for finding in findings:
+        ill = frame["class_name"].str.split("|").map(lambda names: finding in names)
+        rows.append(
+            {
+                "finding": finding,
+                "images": int(ill.sum()),
+                "share_ap": ap[ill].mean(),
+                "auroc": roc_auc_score(ill[ill | healthy], ap[ill | healthy])
+                if ill.any()
+                else float("nan"),
+            }
+        )
+    return pd.DataFrame(rows)
