@@ -1,6 +1,7 @@
 """Notebooks that do next to nothing, for tests and benchmarks of the engine: each stage looks for what it needs in the store and makes its own.
 
-A file <store>/<word>-<stage>-<draw> tells one of them to misbehave (`fail`, `hang`, `die`, `kill` its worker, `full` disk).
+A file <store>/<word>-<stage>-<draw> tells one of them to misbehave: `fail`, `hang`, `die`,
+`die_once`, `kill` its worker, `full` disk.
 Run as a script it is a driver of a grid of them: `python dummies.py NOTEBOOKS DRAWS processes|threads`.
 """
 
@@ -24,6 +25,7 @@ told = lambda word: (store.root() / f"{{word}}-{{stage}}-{{draw}}").exists()
 assert need is None or store.find(need, {{**own, "classifier": ""}}), f"{{stage}} ran before {{need}}"
 if told("fail"): raise StudyError("this draw was told to fail")
 if told("die"): os._exit(9)
+if told("die_once"): (store.root() / f"die_once-{{stage}}-{{draw}}").unlink(); os._exit(9)
 if told("kill"): os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)
 while told("hang"): time.sleep(.1)
 def build(folder):

@@ -19,7 +19,7 @@ import pytest
 from distributed import Client
 
 from fsl_utils import ROOT, StudyError, store
-from fsl_utils.study import engine, grid, progress
+from fsl_utils.study import engine, grid, progress, worker
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def run(nodes, client, **options) -> dict:
 def execute(node, **options) -> str:
     request = grid.request(node)
     given = {"root": str(store.root()), "threads": 1, "timeout": None} | options
-    return engine.execute(request, str(grid.source(request["notebook"])), needs=[], **given)
+    return worker.execute(request, str(grid.source(request["notebook"])), needs=[], **given)
 
 
 def tidy(root: Path) -> bool:
@@ -112,7 +112,7 @@ def test_what_the_file_lists_first_is_done_first(notebooks, monkeypatch):
         time.sleep(0.05)
         return "done"
 
-    monkeypatch.setattr(engine, "execute", noted)
+    monkeypatch.setattr(worker, "execute", noted)
     with (
         dask.config.set(engine.SETTINGS),
         Client(
@@ -133,10 +133,16 @@ def test_a_cell_that_hangs_is_stopped(notebooks, own_store):
     assert tidy(own_store)
 
 
-def test_a_kernel_that_dies_is_explained(notebooks, own_store):
-    (own_store / "die-adapter-0").touch()
-    with pytest.raises(StudyError, match="its kernel died.*memory"):
-        execute(dummies.nodes([0])[0])
+def test_a_kernel_that_dies_is_started_again_and_given_up_in_words(
+    notebooks, own_store, monkeypatch
+):
+    monkeypatch.setattr(worker, "DEATHS", 2)
+    first, second = (dummies.nodes([draw])[0] for draw in (0, 1))
+    (own_store / "die_once-adapter-0").touch()
+    assert store.damage(Path(execute(first))) is None
+    (own_store / "die-adapter-1").touch()
+    with pytest.raises(StudyError, match="its kernel died 2 times.*memory"):
+        execute(second)
     assert tidy(own_store)
 
 
@@ -151,7 +157,7 @@ def test_a_full_disk_under_the_executed_copy_is_explained(notebooks, own_store, 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(engine.papermill, "execute_notebook", full)
+    monkeypatch.setattr(worker.papermill, "execute_notebook", full)
     with pytest.raises(StudyError, match="disk full.*FSL_STORE"):
         execute(dummies.nodes([0])[0])
     assert tidy(own_store)
@@ -167,7 +173,7 @@ def test_a_notebook_that_was_edited_meanwhile_is_refused(notebooks, own_store):
     source = grid.source(request["notebook"])
     source.write_text(source.read_text() + "\n")
     with pytest.raises(StudyError, match="not the notebook that this grid began with"):
-        engine.execute(request, str(source), str(store.root()), 1, None, [])
+        worker.execute(request, str(source), str(store.root()), 1, None, [])
     assert not list(own_store.glob("run/*"))
 
 
@@ -361,7 +367,7 @@ def test_a_running_cluster_is_taken(client):
 
 
 def test_a_lost_scheduler_is_said(notebooks, client, monkeypatch):
-    monkeypatch.setattr(engine, "execute", lambda *_: time.sleep(1))
+    monkeypatch.setattr(worker, "execute", lambda *_: time.sleep(1))
     with (
         Client(client.scheduler.address) as other,
         pytest.raises(StudyError, match="scheduler is lost.*same command"),
@@ -371,6 +377,25 @@ def test_a_lost_scheduler_is_said(notebooks, client, monkeypatch):
         other.close()  # as a client does whose scheduler went away
         for _ in states:
             pass
+
+
+def test_work_goes_on_when_the_scheduler_comes_back(notebooks, client, monkeypatch):
+    monkeypatch.setattr(worker, "execute", lambda *_: time.sleep(1))
+    with Client(client.scheduler.address) as other:
+        states = engine.run(dummies.nodes([0]), other, threads=1)
+        next(states)
+        other.sync(other.scheduler_comm.comm.close)  # as when the connection broke off
+        assert len(list(states)[-1]) == 4
+
+
+def test_a_worker_that_cannot_start_is_said():
+    deadly = {"distributed.worker.preload": ["import os; os.kill(os.getpid(), 9)"]}
+    with (
+        dask.config.set(deadly),
+        pytest.raises(StudyError, match="no worker could start.*same command"),
+        engine.cluster(1),
+    ):
+        pass
 
 
 def test_no_scheduler_is_said():

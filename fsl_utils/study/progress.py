@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 import pandas as pd
 
 from fsl_utils import StudyError, store
-from fsl_utils.study import costs, engine, grid
+from fsl_utils.study import costs, engine, grid, worker
 
 RECENT = 3600  # seconds over which a rate is taken
 QUIET = 60  # seconds between two reports in a log
@@ -60,7 +60,7 @@ def alive() -> set[str]:
     folder, fresh = store.root() / "running", set()
     for entry in os.scandir(folder) if folder.is_dir() else ():
         try:
-            if entry.stat().st_mtime > time.time() - engine.STALE:
+            if entry.stat().st_mtime > time.time() - worker.STALE:
                 fresh.add(entry.name)
         except FileNotFoundError:
             pass  # it has just ended

@@ -14,7 +14,7 @@ from fsl_utils.analysis.tables import read_results
 from fsl_utils.classifier import cells
 from fsl_utils.data import partitions
 from fsl_utils.pools import reports
-from fsl_utils.study import engine, grid
+from fsl_utils.study import grid, worker
 
 
 def keys(node: grid.Node) -> list[str]:
@@ -147,7 +147,7 @@ def figures(out: Path) -> None:
                 kernel_name="python3",
                 progress_bar=False,
                 cwd=source.parent,
-                extra_arguments=engine.QUIET,
+                extra_arguments=worker.QUIET,
             )
         except papermill.PapermillExecutionError as error:
             raise StudyError(

@@ -125,7 +125,8 @@ sys.path.insert(0, {str(ROOT / "tests")!r})
 begin = time.perf_counter()
 import dummies
 from pathlib import Path
-from fsl_utils import grid, params
+from fsl_utils import params
+from fsl_utils.study import grid
 with dummies.taken(Path({str(folder / "notebooks")!r})):
     base = {{name: params.default(name) for name in params.TABLE}} | {{"arms": ["real"], "ratios": [1.0]}}
     nodes = grid.nodes([base | {{"draw": draw}} for draw in range({n})])
@@ -140,10 +141,10 @@ def graph(folder: Path, draws: int) -> None:
     """Dask's and the driver's share of a node: nodes that do nothing at all, on two workers within this process."""
     from distributed import Client
 
-    from fsl_utils.study import engine
+    from fsl_utils.study import engine, worker
 
     os.environ["FSL_STORE"] = str(folder / "store")
-    done, engine.execute = engine.execute, lambda *_: str(folder)
+    done, worker.execute = worker.execute, lambda *_: str(folder)
     with (
         dummies.taken(dummies.write(folder / "notebooks")),
         Client(
@@ -155,7 +156,7 @@ def graph(folder: Path, draws: int) -> None:
         for ended in engine.run(nodes, client, threads=1):
             pass
         wall, processor = time.perf_counter() - begin, time.process_time() - processor
-    engine.execute = done
+    worker.execute = done
     assert all(ended[node] == folder for node in nodes)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     each = processor / len(nodes)
