@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_large import plain_pipeline  # noqa: F401: fixtures among them
+from test_large import folders, plain_pipeline  # noqa: F401
 from test_lora import own_store, store_at  # noqa: F401
 from test_notebooks import SMALL, _declared, run
 
