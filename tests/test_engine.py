@@ -24,7 +24,7 @@ from fsl_utils.study import engine, grid, progress, worker
 
 @pytest.fixture
 def notebooks(tmp_path, own_store):
-    own_store.mkdir()
+    store.opened()
     with dummies.taken(dummies.write(tmp_path / "notebooks")) as _:
         yield tmp_path / "notebooks"
 

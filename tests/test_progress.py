@@ -6,7 +6,7 @@ import time
 import dummies
 import pytest
 
-from fsl_utils import StudyError, store
+from fsl_utils import StudyError, manifests, store
 from fsl_utils.study import costs, grid, progress
 
 
@@ -36,7 +36,8 @@ def finish(node, seconds: float, made: bool = True):
 
     folder = store.make("run", grid.request(node), build)
     record = store.manifest(folder) | {"seconds": seconds}
-    (folder / "manifest.json").write_text(json.dumps(record))
+    del record["digest"]
+    (folder / "manifest.json").write_text(manifests.sealed(record))
     return folder
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from fsl_utils import StudyError, store
+from fsl_utils import StudyError, files, store
 from fsl_utils.data import images, partitions
 from fsl_utils.data.datasets import readers, sheets
 
@@ -131,7 +131,7 @@ def _chestxray14(folder: Path, numbers: list[int]) -> None:
         unpacked = folder / f".images_{n:03d}"
         shutil.rmtree(unpacked, ignore_errors=True)
         try:
-            with store.disk_full_explained():
+            with files.explained(folder):
                 (unpacked / "images").mkdir(parents=True)
                 for name, content in _members(archive, r"(?:\./)?images/(\d{8}_\d{3}\.png)"):
                     (unpacked / "images" / name).write_bytes(content)
@@ -258,7 +258,7 @@ def _continue(url: str, part: Path, size: int | None) -> None:
             )
         with (
             open(part, "ab" if have else "wb") as file,
-            store.disk_full_explained(),
+            files.explained(part.parent),
             tqdm(
                 total=total, initial=have, unit="B", unit_scale=True, desc=part.stem, mininterval=1
             ) as bar,

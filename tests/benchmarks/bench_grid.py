@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import dummies  # noqa: E402
 
-from fsl_utils import ROOT, params, store
+from fsl_utils import ROOT, files, params, store
 from fsl_utils.study import costs, grid  # noqa: E402
 
 NODE = costs.SHIPPED["cells probe"][
@@ -96,7 +96,7 @@ def workers(folder: Path, draws: int, seconds: float) -> None:
 
 def recognised(folder: Path, n: int) -> None:
     """n done cells, each with a run of its own (the worst case: a run holds many), looked through by a fresh process."""
-    store._sync = lambda path: None  # the benchmark's own set-up need not survive a power cut
+    files.sync = lambda path: None  # the benchmark's own set-up need not survive a power cut
     os.environ["FSL_STORE"] = str(folder / "store")
     scores = hashlib.sha256(b"").digest() * 1000  # 32 KB, as the scores of 600 images
     with dummies.taken(dummies.write(folder / "notebooks")):
