@@ -230,12 +230,13 @@ def clock() -> float:
 
 def sweep(age: float = 2 * 86400) -> None:
     """Remove what killed writers left, if nobody has written to it for `age` seconds: in tmp/ what
-    bears a name that `make` and `remove` give, in work/ halves of checkpoints; nothing else."""
+    bears a name that `make` and `remove` give, elsewhere halves of files that `write_whole` began.
+    """
     folder = opened()
     left = [path for path in (folder / "tmp").glob("*") if LEFT.fullmatch(path.name)]
-    for work in (folder / "work").glob("*"):
-        if not work.is_symlink():
-            left += [path for path in work.glob(".*") if files.PARTIAL.fullmatch(path.name)]
+    for place in (*(folder / name for name in OWN), *(folder / "work").glob("*")):
+        if not place.is_symlink():
+            left += [path for path in place.glob(".*") if files.PARTIAL.fullmatch(path.name)]
     before = clock() - age
     for path in left:
         with suppress(FileNotFoundError):  # its writer has just finished

@@ -163,6 +163,28 @@ def test_a_full_disk_under_the_executed_copy_is_explained(notebooks, own_store, 
     assert tidy(own_store)
 
 
+def test_braces_in_paths_are_no_places_for_parameters(tmp_path, monkeypatch):
+    monkeypatch.setenv("FSL_STORE", str(tmp_path / "a {draw} store"))
+    with dummies.taken(dummies.write(tmp_path / "{none} notebooks")):
+        assert store.damage(Path(execute(dummies.nodes([0])[0]))) is None
+    assert sorted(os.listdir(tmp_path)) == ["a {draw} store", "{none} notebooks"]
+
+
+def test_links_in_a_shared_store_overwrite_nothing(notebooks, own_store, tmp_path):
+    node = dummies.nodes([0])[0]
+    theirs = tmp_path / "theirs.txt"
+    theirs.write_text("theirs")
+    name = grid.name(grid.request(node))
+    for link in (f"running/{name}", f"failed/{name}.txt", f"failed/{name}.ipynb"):
+        (own_store / link).parent.mkdir(exist_ok=True)
+        (own_store / link).symlink_to(theirs)
+    (own_store / "fail-adapter-0").touch()
+    with pytest.raises(StudyError, match="told to fail"):
+        execute(node)
+    assert theirs.read_text() == "theirs" and tidy(own_store)
+    assert "StudyError" in (own_store / "failed" / f"{name}.txt").read_text()
+
+
 def test_a_worker_with_another_store_is_refused(notebooks):
     with pytest.raises(StudyError, match="start it with FSL_STORE=/elsewhere"):
         execute(dummies.nodes([0])[0], root="/elsewhere")

@@ -8,7 +8,7 @@ Each run counts by its work: a try-out of two steps, nearly all start, says litt
 import json
 from itertools import islice
 
-from fsl_utils import store
+from fsl_utils import StudyError, store
 from fsl_utils.classifier import arms
 from fsl_utils.study import grid
 
@@ -58,9 +58,9 @@ def units(node: grid.Node) -> dict[str, float]:
 def measured() -> dict[str, tuple[float, float]]:
     """Core-seconds and bytes a unit by kind: SHIPPED, and in its place what was measured in this store."""
     seen = {}
-    for path in islice((store.root() / "run").glob("*/manifest.json"), LATEST):
+    for folder in islice((store.root() / "run").glob("*"), LATEST):
         try:
-            record = json.loads(path.read_text())
+            record = store.manifest(folder)
             stage = {notebook: stage for stage, notebook in grid.STAGES.items()}[
                 record["params"]["notebook"]
             ]
@@ -76,7 +76,7 @@ def measured() -> dict[str, tuple[float, float]]:
                 seen.setdefault(kind, []).append(
                     (record["seconds"] * record["node_threads"], record["made_bytes"], amount)
                 )
-        except (OSError, ValueError, KeyError):
+        except (StudyError, KeyError):
             continue  # a run of another kind (notebook 06), or one that is just being replaced
     sums = {kind: [sum(values) for values in zip(*rows)] for kind, rows in seen.items()}
     return SHIPPED | {

@@ -1,6 +1,5 @@
 """Where a grid stands: one row a stage, for a terminal, a log or a notebook, and from the store alone for another terminal."""
 
-import json
 import os
 import shutil
 import sys
@@ -68,8 +67,7 @@ def alive() -> set[str]:
 
 
 def _times(folder) -> tuple[float, float]:
-    path = folder / "manifest.json"
-    return path.stat().st_mtime, json.loads(path.read_text())["seconds"]
+    return (folder / "manifest.json").stat().st_mtime, store.manifest(folder)["seconds"]
 
 
 def _row(stage: str, nodes: list, ended: dict, running: set, times: dict, guess: dict) -> dict:

@@ -141,8 +141,8 @@ def figures(out: Path) -> None:
     def build(folder):
         try:
             papermill.execute_notebook(
-                source,
-                folder / source.name,
+                worker.literal(source),
+                worker.literal(folder / source.name),
                 {"tables": str(out / "tables"), "figures": str(out / "figures")},
                 kernel_name="python3",
                 progress_bar=False,

@@ -61,7 +61,7 @@ def execute(
             record.unlink()
         return _facts(lines, before, target) | {"node_threads": threads, "host": host}
 
-    with _alive(store.root() / "running" / name):
+    with _alive(store.opened() / "running" / name):
         folder = store.make("run", request, build)
     for kept in (store.root() / "failed").glob(f"{name}.*"):
         kept.unlink(missing_ok=True)
@@ -73,8 +73,8 @@ def _run(source: str, target: Path, parameters: dict, kernel: type, timeout: flo
     for death in range(1, DEATHS + 1):
         try:
             papermill.execute_notebook(
-                source,
-                target,
+                literal(source),
+                literal(target),
                 parameters,
                 kernel_name="python3",
                 progress_bar=False,
@@ -87,6 +87,11 @@ def _run(source: str, target: Path, parameters: dict, kernel: type, timeout: flo
         except RuntimeError:  # nbclient's, of a kernel that dies or does not start
             if death == DEATHS:
                 raise
+
+
+def literal(path: str | Path) -> str:
+    """A path for papermill, which takes braces for places where parameters go."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _facts(lines: list[list[str]], before: resource.struct_rusage, target: Path) -> dict:
@@ -144,11 +149,10 @@ def _failure(error: Exception, name: str, target: Path, timeout: float | None) -
             f"its kernel died {DEATHS} times, as it does when memory runs out ({error}): "
             "take fewer --workers or a larger machine"
         )
-    kept = store.root() / "failed"
-    with suppress(OSError):  # of a full disk the message matters, not the copy
-        kept.mkdir(parents=True, exist_ok=True)
-        shutil.copy(target, kept / f"{name}.ipynb")
-        (kept / f"{name}.txt").write_text(text)
+    kept = store.opened() / "failed"
+    with suppress(OSError, StudyError):  # of a full disk the message matters, not the copy
+        store.write_whole(kept / f"{name}.ipynb", lambda partial: shutil.copy(target, partial))
+        store.write_text(kept / f"{name}.txt", text)
     return StudyError(
         f"{name.rsplit('-', 1)[0]} failed: {what} "
         f"[notebook: {kept / name}.ipynb, traceback: {kept / name}.txt]"
@@ -162,9 +166,8 @@ def _alive(marker: Path) -> Iterator[None]:
 
     def beat():
         while True:
-            with suppress(OSError):
-                marker.parent.mkdir(parents=True, exist_ok=True)
-                marker.write_text(f"{socket.gethostname()} {os.getpid()}\n")
+            with suppress(OSError, StudyError):
+                store.write_text(marker, f"{socket.gethostname()} {os.getpid()}\n")
             if done.wait(BEAT):
                 return
 

@@ -141,7 +141,7 @@ def partition(
         {"folder": str(root.resolve()), "common": common, "pattern": pattern}
     )
     path = (
-        store.root()
+        store.opened()
         / "partitions"
         / f"folder-{hashlib.sha256(determined_by.encode()).hexdigest()[:16]}.csv"
     )
