@@ -211,9 +211,10 @@ def _tune(arguments) -> None:
     import yaml
     from accelerate import PartialState
 
-    from fsl_utils import params, store
-    from fsl_utils.data import domains, partitions
-    from fsl_utils.generator import backbones, lora
+    from fsl_utils import params
+    from fsl_utils.data import tasks
+    from fsl_utils.generator import finetuning
+    from fsl_utils.generator.adapter import AdapterRequest
     from fsl_utils.study import grid
 
     known, given = (
@@ -225,39 +226,15 @@ def _tune(arguments) -> None:
     p = argparse.Namespace(
         **{name: params.value(name, given.get(name, params.default(name))) for name in known}
     )
-    task = domains.load(
-        p.domain,
-        p.rare_class,
-        p.protocol,
-        folder=p.folder,
-        common_class=p.common_class,
-        group_pattern=p.group_pattern,
-        view=p.view,
-    )
-    draw, settings = (
-        partitions.draw(task.table, p.draw, p.n_real),
-        backbones.settings(p.backbone, p.preset),
-    )
-    for state in lora.train(
-        task,
-        draw,
-        p.image_size,
-        p.seed,
-        p.adapter_steps,
-        params.device(p.device),
-        settings,
-        p.backbone,
-    ):
-        if PartialState().is_main_process and state["step"] % 10 == 0:
+    adapter = AdapterRequest.of(tasks.of(p), p)
+    for step in finetuning.train(adapter, params.device(p.device)):
+        if PartialState().is_main_process and step.number % 10 == 0:
             print(
-                f"step {state['step']:5d} of {p.adapter_steps}   loss {state['loss']:.4f}",
+                f"step {step.number:5d} of {p.adapter_steps}   loss {step.loss:.4f}",
                 flush=True,
             )
     if PartialState().is_main_process:
-        print(
-            f"by {PartialState().num_processes} process(es): "
-            f"{store.place('adapter', lora.request(task, draw, p.image_size, p.seed, p.adapter_steps, p.backbone, settings))}"
-        )
+        print(f"by {PartialState().num_processes} process(es): {adapter.place}")
 
 
 def _count(text: str) -> int:

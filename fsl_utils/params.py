@@ -38,7 +38,7 @@ TABLE = {
         str,
         "",
         {"", "paper"},
-        "'' or paper: settings of fine-tuning, see fsl_utils.generator.backbones.PRESETS",
+        "'' or paper: settings of fine-tuning, see fsl_utils.generator.settings.PRESETS",
     ),
     "adapter_steps": (int, 400, lambda v: v >= 1, ">= 1"),
     "mode": (
@@ -52,6 +52,12 @@ TABLE = {
     "steps": (int, 20, lambda v: 1 <= v <= 1000, "1 to 1000"),
     "n_images": (int, 200, lambda v: v >= 1, ">= 1"),
     "filter_steps": (int, 200, lambda v: v >= 1, ">= 1"),
+    "measure": (
+        str,
+        "enet_distance",
+        {"enet_distance", "lpips_alex", "lpips_squeeze"},
+        "enet_distance, lpips_alex or lpips_squeeze",
+    ),
     "export": (str, "", None, "a folder for the pool as an ImageFolder, '' for none"),
     "arms": (
         [str],

@@ -7,6 +7,7 @@ import simulate
 
 from fsl_utils.data import domains, partitions
 from fsl_utils.data.datasets import sheets
+from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import mini
 
 
@@ -36,6 +37,12 @@ def elpv():
 @pytest.fixture(scope="session")
 def draw(elpv):
     return partitions.draw(elpv.table, 0, 40)
+
+
+@pytest.fixture(scope="session")
+def task(elpv, draw):
+    """ELPV with the 40 shots of draw 0."""
+    return FewShotTask(elpv, draw)
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from fsl_utils import StudyError, params, store
-from fsl_utils.classifier import cells, filters
+from fsl_utils.classifier import cells, filters, plan
 from fsl_utils.data import domains, partitions
+from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import regions, sampling
 
 
@@ -15,9 +16,9 @@ def settings(**given):
     return types.SimpleNamespace(**{name: params.default(name) for name in params.TABLE} | given)
 
 
-def test_probe_cells_on_real_data(elpv, draw, tmp_path):
+def test_probe_cells_on_real_data(task, tmp_path):
     p = settings(arms=["real", "duplicate", "augment", "real_more"], ratios=[0.5, 1.0])
-    rows = list(cells.run(elpv, draw, p))
+    rows = list(cells.run(task, p))
     assert [(r["arm"], r["ratio"]) for r in rows] == [
         ("real", 0),
         ("duplicate", 0.5),
@@ -46,7 +47,7 @@ def test_probe_cells_on_real_data(elpv, draw, tmp_path):
     assert average_precision_score(one["label"], one["score"]) == pytest.approx(
         by["real", 0]["pr_auc"]
     )
-    assert set(one["image"]) == set(elpv.table["image"].iloc[draw.validation])
+    assert set(one["image"]) == set(task.domain.table["image"].iloc[task.draw.validation])
 
     first = (tmp_path / "cells.csv").read_bytes(), (tmp_path / "scores.parquet").read_bytes()
     cells.gather([r["cell"] for r in rows][::-1], tmp_path)
@@ -56,50 +57,47 @@ def test_probe_cells_on_real_data(elpv, draw, tmp_path):
     ) == first
 
 
-def test_finished_cells_are_not_trained_again(elpv, draw, monkeypatch):
+def test_finished_cells_are_not_trained_again(task, monkeypatch):
     p = settings(arms=["real"])
-    before = list(cells.run(elpv, draw, p))
+    before = list(cells.run(task, p))
     monkeypatch.setattr(cells, "_build", None)
-    assert list(cells.run(elpv, draw, p)) == before
+    assert list(cells.run(task, p)) == before
 
 
-def test_a_damaged_cell_is_refused_by_gather_and_made_again_by_run(elpv, draw, tmp_path):
+def test_a_damaged_cell_is_refused_by_gather_and_made_again_by_run(task, tmp_path):
     p = settings(arms=["duplicate"], ratios=[2.0])
-    row = next(cells.run(elpv, draw, p))
+    row = next(cells.run(task, p))
     path = store.root() / "cell" / row["cell"] / "scores.parquet"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(StudyError, match="run the grid again"):
         cells.gather([row["cell"]], tmp_path)
     with pytest.warns(UserWarning, match="damaged"):
-        again = next(cells.run(elpv, draw, p))
+        again = next(cells.run(task, p))
     assert {k: v for k, v in again.items() if k != "train_seconds"} == {
         k: v for k, v in row.items() if k != "train_seconds"
     }
 
 
-def test_on_test_the_threshold_comes_from_validation_alone(elpv, draw, tmp_path):
-    row = next(cells.run(elpv, draw, settings(arms=["real"], evaluate_on="test")))
-    assert row["n_test"] == len(elpv.rows("test")) and row["evaluated_on"] == "test"
+def test_on_test_the_threshold_comes_from_validation_alone(task, tmp_path):
+    row = next(cells.run(task, settings(arms=["real"], evaluate_on="test")))
+    assert row["n_test"] == len(task.domain.rows("test")) and row["evaluated_on"] == "test"
     cells.gather([row["cell"]], tmp_path)
     scores = pd.read_parquet(tmp_path / "scores.parquet")
     chosen = scores[scores["partition"] == "choosing"]
-    assert set(chosen["image"]) == set(elpv.table["image"].iloc[draw.choosing])
-    assert chosen["label"].sum() <= len(draw.shots) // 2 and row["threshold"] in set(
+    assert set(chosen["image"]) == set(task.domain.table["image"].iloc[task.draw.choosing])
+    assert chosen["label"].sum() <= len(task.draw.shots) // 2 and row["threshold"] in set(
         chosen["score"]
     )
     tested = scores[scores["partition"] == "test"]
     assert average_precision_score(tested["label"], tested["score"]) == pytest.approx(row["pr_auc"])
 
 
-def test_keys_depend_on_what_matters_and_on_nothing_else(elpv, draw):
+def test_keys_depend_on_what_matters_and_on_nothing_else(task):
     def keys(**given):
-        chosen = partitions.draw(elpv.table, given.pop("draw", 0), 40)
-        return [
-            store.key("cell", c)
-            for c in cells.plan(
-                elpv, chosen, settings(arms=["real", "lora"], ratios=[1.0], **given)
-            )
-        ]
+        chosen = partitions.draw(task.domain.table, given.pop("draw", 0), 40)
+        other = FewShotTask(task.domain, chosen)
+        p = settings(arms=["real", "lora"], ratios=[1.0], **given)
+        return [cell.key for cell in plan.cells(other, p)]
 
     base = keys()
     assert keys(device="cpu") == base
@@ -112,29 +110,27 @@ def test_keys_depend_on_what_matters_and_on_nothing_else(elpv, draw):
     assert other[0] == base[0] and other[1] != base[1]
 
 
-def test_the_key_of_a_filtered_cell_names_its_filter_and_no_other_does(elpv, draw):
+def test_the_key_of_a_filtered_cell_names_its_filter_and_no_other_does(task):
     def keys(**given):
-        planned = cells.plan(
-            elpv, draw, settings(arms=["real", "lora", "lora_filtered"], ratios=[1.0], **given)
-        )
-        assert [c["arm"] for c in planned] == ["real", "lora", "lora_filtered"] and planned[1][
-            "pools"
-        ] == planned[2]["pools"]
-        return [store.key("cell", c) for c in planned]
+        p = settings(arms=["real", "lora", "lora_filtered"], ratios=[1.0], **given)
+        planned = plan.cells(task, p)
+        assert [cell.arm for cell in planned] == ["real", "lora", "lora_filtered"]
+        assert planned[1].pools["rare"].key == planned[2].pools["rare"].key
+        return [cell.key for cell in planned]
 
     before, other = keys(), keys(filter_steps=7)
     assert other[:2] == before[:2] and other[2] != before[2]
 
 
-def test_a_filtered_cell_trains_on_what_the_filter_keeps(elpv, draw, monkeypatch):
+def test_a_filtered_cell_trains_on_what_the_filter_keeps(task, monkeypatch):
     """The kept images are common cells, the dropped ones noise: fewer than wanted, and the manifest says so."""
-    n, asked = len(draw.shots), []
-    real = elpv.images(64)
+    n, asked = len(task.draw.shots), []
+    real = task.images(64)
     pool = np.random.default_rng(0).integers(0, 256, (100, 1, 64, 64), dtype=np.uint8)
-    pool[5:80:3] = real[draw.common[:25]]
+    pool[5:80:3] = real[task.draw.common[:25]]
     reasons = np.where(np.isin(np.arange(100), np.arange(5, 80, 3)), "", "off_manifold")
     table = pd.DataFrame({"number": np.arange(2 * n), "reason": reasons[: 2 * n]})
-    monkeypatch.setattr(sampling, "pool", lambda wanted, n, *rest: asked.append(n) or pool[:n])
+    monkeypatch.setattr(sampling, "images_of", lambda wanted, n, *rest: asked.append(n) or pool[:n])
     monkeypatch.setattr(
         filters, "until", lambda pool, wanted, *rest: iter([table[:50], table[50:]])
     )
@@ -144,7 +140,7 @@ def test_a_filtered_cell_trains_on_what_the_filter_keeps(elpv, draw, monkeypatch
         "fit_probe",
         lambda x, y, reference: trained.append((x, y)) or plain(x, y, reference),
     )
-    row = next(cells.run(elpv, draw, settings(arms=["lora_filtered"], ratios=[1.0])))
+    row = next(cells.run(task, settings(arms=["lora_filtered"], ratios=[1.0])))
     facts = store.manifest(store.root() / "cell" / row["cell"])
     assert facts["filtered"] == {
         "wanted": n,
@@ -154,37 +150,35 @@ def test_a_filtered_cell_trains_on_what_the_filter_keeps(elpv, draw, monkeypatch
         "off_manifold": 2 * n - 25,
     }
     ((x, y),) = trained
-    known = cells.features.of_domain(elpv, 64, ("development",))
+    known = cells.features.of_domain(task.domain, 64, ("development",))
     assert y.sum() == n + 25 and asked == [
         100
     ]  # whole chunks, so that their features serve every ratio
-    np.testing.assert_allclose(x[n : n + 25], known[draw.common[:25]], atol=1e-3)
+    np.testing.assert_allclose(x[n : n + 25], known[task.draw.common[:25]], atol=1e-3)
 
 
-def test_what_cannot_be_is_left_out_with_a_reason(elpv, draw):
+def test_what_cannot_be_is_left_out_with_a_reason(task):
     p = settings(arms=["real", "paste", "real_more", "focal"], ratios=[1.0, 100.0])
-    assert [(c["arm"], c["ratio"]) for c in cells.plan(elpv, draw, p)] == [
+    assert [(cell.arm, cell.ratio) for cell in plan.cells(task, p)] == [
         ("real", 0),
         ("real_more", 1),
     ]
-    said = cells.left_out(elpv, draw, p)
+    said = plan.left_out(task, p)
     assert [line.split(" is left out: ")[0] for line in said] == [
         "paste at 1x",
         "paste at 100x",
         "real_more at 100x",
         "focal at 0x",
     ]
-    assert "elpv has no pixel masks" in said[0] and f"has {len(draw.more)}" in said[2]
+    assert "elpv has no pixel masks" in said[0] and f"has {len(task.draw.more)}" in said[2]
 
 
-def test_pasted_images_reach_both_classifiers(elpv, draw, monkeypatch):
+def test_pasted_images_reach_both_classifiers(task, monkeypatch):
     pasted = np.random.default_rng(0).integers(0, 256, (20, 1, 64, 64), dtype=np.uint8)
     monkeypatch.setattr(regions, "has_masks", lambda domain: True)
-    monkeypatch.setattr(
-        regions, "paste", lambda domain, draw, size, seed, numbers: pasted[: len(numbers)]
-    )
+    monkeypatch.setattr(regions, "paste", lambda task, size, seed, numbers: pasted[: len(numbers)])
     p = settings(arms=["paste"], ratios=[0.5])
-    assert not cells.plan(elpv, draw, p)[0]["pools"]  # no adapter is needed
+    assert not plan.cells(task, p)[0].pools  # no adapter is needed
     sizes, plain = [], cells.models.train_resnet
     monkeypatch.setattr(
         cells.models,
@@ -196,25 +190,25 @@ def test_pasted_images_reach_both_classifiers(elpv, draw, monkeypatch):
     resnet = settings(
         arms=["paste"], ratios=[0.5], classifier="resnet18", init="scratch", classifier_steps=1
     )
-    rows = [*cells.run(elpv, draw, p), *cells.run(elpv, draw, resnet)]
-    assert [r["arm"] for r in rows] == ["paste", "paste"] and sizes == [(60 + len(draw.common), 60)]
+    rows = [*cells.run(task, p), *cells.run(task, resnet)]
+    assert [r["arm"] for r in rows] == ["paste", "paste"] and sizes == [
+        (60 + len(task.draw.common), 60)
+    ]
 
 
 def test_paste_on_tiles(data):
     tiles = domains.load("magnetic_tile")
-    chosen = partitions.draw(tiles.table, 0, 40)
-    row = next(
-        cells.run(tiles, chosen, settings(arms=["paste"], ratios=[0.5], domain="magnetic_tile"))
-    )
+    task = FewShotTask(tiles, partitions.draw(tiles.table, 0, 40))
+    row = next(cells.run(task, settings(arms=["paste"], ratios=[0.5])))
     assert row["arm"] == "paste" and row["pr_auc"] > row["prevalence"] and row["pool"] == ""
 
 
-def test_the_probe_refuses_scratch(elpv, draw):
+def test_the_probe_refuses_scratch(task):
     with pytest.raises(StudyError, match="init is 'scratch'"):
-        cells.plan(elpv, draw, settings(init="scratch"))
+        plan.cells(task, settings(init="scratch"))
 
 
-def test_resnet_cells(elpv, draw):
+def test_resnet_cells(task):
     p = settings(
         arms=["real", "crt"],
         ratios=[1.0],
@@ -222,7 +216,7 @@ def test_resnet_cells(elpv, draw):
         init="scratch",
         classifier_steps=2,
     )
-    rows = list(cells.run(elpv, draw, p))
+    rows = list(cells.run(task, p))
     assert (
         len(rows) == 2
         and all(np.isfinite(r["pr_auc"]) for r in rows)

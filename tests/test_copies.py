@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter, shift
 from scipy.stats import binom
 
 from fsl_utils import StudyError
+from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import copies
 
 
@@ -82,25 +83,27 @@ def simulated(shots, rng):
     return {name: np.clip(np.rint(v), 0, 255).astype(np.uint8) for name, v in changed.items()}
 
 
-def test_copies_of_real_shots_are_caught(elpv, draw):
-    few = dataclasses.replace(draw, shots=draw.shots[:10])
-    cases = simulated(elpv.images(64)[few.shots], np.random.default_rng(0))
-    verdicts = copies.check(np.concatenate(list(cases.values())), elpv, few, 64)
+def test_copies_of_real_shots_are_caught(task):
+    few = dataclasses.replace(task.draw, shots=task.draw.shots[:10])
+    cases = simulated(task.images(64)[few.shots], np.random.default_rng(0))
+    rule = copies.rule(FewShotTask(task.domain, few), 64)
+    verdicts = copies.judge(np.concatenate(list(cases.values())), rule)
     for number, name in enumerate(cases):
         part = verdicts.nearest.iloc[10 * number : 10 * (number + 1)]
         assert part["copied"].mean() >= 0.9, name
         assert (part["row"].to_numpy() == few.shots)[part["copied"]].all(), name
-    assert list(verdicts.nearest["image"]) == list(
-        elpv.table["image"].iloc[verdicts.nearest["row"]]
-    )
+    names = task.domain.table["image"]
+    assert list(verdicts.nearest["image"]) == list(names.iloc[verdicts.nearest["row"]])
 
 
-def test_fresh_real_images_of_other_groups_are_called_copied_no_more_than_stated(elpv, draw):
-    unseen = copies.held_out(elpv, draw)
-    groups = draw.groups[unseen]
+def test_fresh_real_images_of_other_groups_are_called_copied_no_more_than_stated(task):
+    unseen = copies.held_out(task)
+    groups = task.draw.groups[unseen]
     # Unseen groups that hold no shot play the pool; the others set the threshold.
-    fresh = ~np.isin(groups, draw.groups[copies.references(elpv, draw)])
-    verdicts = copies.check(elpv.images(64)[unseen[fresh]], elpv, draw, 64, unseen=unseen[~fresh])
+    fresh = ~np.isin(groups, task.draw.groups[copies.references(task)])
+    verdicts = copies.judge(
+        task.images(64)[unseen[fresh]], copies.rule(task, 64, unseen=unseen[~fresh])
+    )
     assert fresh.sum() > 50
     assert verdicts.nearest["copied"].sum() <= binom.ppf(0.999, fresh.sum(), copies.QUANTILE)
 
@@ -135,13 +138,13 @@ def toy(pixels, groups, labels, *, shots, base, more=(), common=(), validation=(
     domain.table = pd.DataFrame(
         {"image": [f"{i}.png" for i in range(len(pixels))], "group": groups}
     )
-    return domain, draw
+    return FewShotTask(domain, draw)
 
 
 def test_an_unseen_image_is_never_held_against_its_own_group():
     pixels = texture(np.random.default_rng(2), 12)
     pixels[4:8] = pixels[:4]  # the same tiles again: without grouping, distance 0
-    domain, draw = toy(
+    task = toy(
         pixels,
         [0, 1, 2, 3] * 2 + [4, 5, 6, 7],
         [1] * 8 + [0] * 4,
@@ -149,7 +152,7 @@ def test_an_unseen_image_is_never_held_against_its_own_group():
         base=range(8, 12),
         more=range(4, 8),
     )
-    assert copies.check(pixels[:2], domain, draw, 64).threshold > 0.2
+    assert copies.rule(task, 64).threshold > 0.2
 
 
 def test_a_filter_that_passes_common_training_images_sees_no_other_held_out_image():
@@ -164,13 +167,13 @@ def test_a_filter_that_passes_common_training_images_sees_no_other_held_out_imag
     )
     labels = [1] * 5 + [0] * 15 + [1] * 10
     synthetic = texture(rng, 4)
-    domain, draw = toy(pixels, range(30), labels, **parts)
-    before = copies.check(synthetic, domain, draw, 64, unseen=draw.common)
+    task = toy(pixels, range(30), labels, **parts)
+    before = copies.judge(synthetic, copies.rule(task, 64, unseen=task.draw.common))
     pixels[20:] = 0
-    after = copies.check(synthetic, domain, draw, 64, unseen=draw.common)
+    after = copies.judge(synthetic, copies.rule(task, 64, unseen=task.draw.common))
     assert before.threshold == after.threshold and before.nearest.equals(after.nearest)
 
 
-def test_nothing_to_judge_is_an_error(elpv, draw):
+def test_nothing_to_judge_is_an_error(task):
     with pytest.raises(StudyError, match="0 synthetic"):
-        copies.check(np.zeros((0, 1, 64, 64), np.uint8), elpv, draw, 64)
+        copies.judge(np.zeros((0, 1, 64, 64), np.uint8), copies.rule(task, 64))

@@ -1,10 +1,9 @@
-"""The perceptual measure against the lpips package, a direct computation, and a network that fails."""
+"""The perceptual measure against the lpips package, a direct computation, and weights that cannot be had."""
 
-import http.server
-import socket
-import threading
-import time
+import urllib.error
+from pathlib import Path
 
+import lpips
 import numpy as np
 import pytest
 import torch
@@ -13,6 +12,8 @@ import torchvision
 from fsl_utils import StudyError
 from fsl_utils.classifier import features
 from fsl_utils.pools import distances
+
+SQUEEZE = Path(torch.hub.get_dir()) / "checkpoints" / "squeezenet1_1-b8a52dc0.pth"
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +30,15 @@ def alexnet_state():
         return torchvision.models.alexnet(weights=None).state_dict()
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_lpips_agrees_with_its_package(some_images, alexnet_state):
-    import lpips
+def by_package(package, a, b) -> np.ndarray:
+    """The lpips package's distance of image i of a to image i of b."""
+    pixels = [torch.from_numpy(x).float().div(127.5).sub(1).expand(-1, 3, -1, -1) for x in (a, b)]
+    with torch.no_grad():
+        return package(*pixels).flatten().numpy()
 
+
+@pytest.mark.filterwarnings("ignore")
+def test_lpips_agrees_with_its_package(some_images, alexnet_state, monkeypatch):
     package = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
     trunk = torchvision.models.alexnet(weights=None)
     trunk.load_state_dict(alexnet_state)
@@ -43,14 +49,11 @@ def test_lpips_agrees_with_its_package(some_images, alexnet_state):
             if str(i) in dict(part.named_children()) and isinstance(module, torch.nn.Conv2d):
                 part.get_submodule(str(i)).load_state_dict(module.state_dict())
     a, b = some_images[:3], some_images[3:]
-    pixels = [torch.from_numpy(x).float().div(127.5).sub(1).expand(-1, 3, -1, -1) for x in (a, b)]
-    with torch.no_grad():
-        expected = package(*pixels).flatten().numpy()
-
-    measure = distances.lpips_alex(alexnet_state)
+    expected = by_package(package, a, b)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: alexnet_state)
+    measure = distances.lpips("alex")
     got = distances.between(measure.embed(a), measure.embed(b))
-    assert measure.name == "LPIPS"
-    assert expected.min() > 1e-4
+    assert measure.name == "lpips_alex" and expected.min() > 1e-4
     np.testing.assert_allclose(got, expected, rtol=1e-4)
 
 
@@ -100,69 +103,43 @@ def test_images_are_nearer_to_less_noisy_copies_and_channels_and_size_are_free(s
 
 
 @pytest.fixture
-def no_hub(tmp_path, monkeypatch):
-    """An empty hub cache, no network but what the test opens, and no measure remembered."""
+def hub(tmp_path, monkeypatch):
+    """An empty hub cache, no network, and no measure remembered."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(distances, "PATIENCE", 0.5)
+    monkeypatch.setattr(torch.hub, "urlopen", refuse)
     distances.measure.cache_clear()
-    yield tmp_path / "checkpoints" / distances.ALEXNET_URL.rpartition("/")[2]
+    yield tmp_path / "checkpoints"
     distances.measure.cache_clear()
 
 
-def test_without_a_network_the_measure_is_not_called_lpips(no_hub, monkeypatch):
-    with socket.socket() as closed:  # bound, not listening: refuses
-        closed.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(
-            distances,
-            "ALEXNET_URL",
-            f"http://127.0.0.1:{closed.getsockname()[1]}/alexnet-owt-7be5be79.pth",
-        )
-        assert distances.measure().name == "enet_distance"
+def refuse(*_, **__):
+    raise urllib.error.URLError("no network")
 
 
-def test_a_network_that_never_answers_is_given_up(no_hub, monkeypatch):
-    before = socket.getdefaulttimeout()
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setattr(
-            distances,
-            "ALEXNET_URL",
-            f"http://127.0.0.1:{silent.getsockname()[1]}/alexnet-owt-7be5be79.pth",
-        )
-        begin = time.perf_counter()
-        assert distances.alexnet_weights() is None
-        assert time.perf_counter() - begin < 10
-    assert socket.getdefaulttimeout() == before
+def test_without_its_weights_a_named_measure_is_refused(hub):
+    with pytest.raises(StudyError, match="SqueezeNet 1.1 weights .*no network.*enet_distance"):
+        distances.measure("lpips_squeeze")
+    assert distances.measure("enet_distance").name == "enet_distance"  # asks nobody
+    with pytest.raises(StudyError, match="unknown measure 'lpips'"):
+        distances.measure("lpips")
 
 
-def test_a_page_in_place_of_the_weights_is_not_taken_for_them(no_hub, monkeypatch):
-    class Portal(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(b"<html>please log in</html>")
-
-        do_HEAD = do_GET
-
-        def log_message(self, *arguments):
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Portal) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(
-            distances,
-            "ALEXNET_URL",
-            f"http://127.0.0.1:{server.server_port}/alexnet-owt-7be5be79.pth",
-        )
-        assert distances.alexnet_weights() is None
-        server.shutdown()
-    assert not no_hub.exists()
+def test_cached_weights_are_used_and_damaged_ones_named(hub, alexnet_state):
+    path = hub / "alexnet-owt-7be5be79.pth"
+    path.parent.mkdir()
+    torch.save(alexnet_state, path)
+    assert distances.measure("lpips_alex").name == "lpips_alex"
+    distances.measure.cache_clear()
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(StudyError, match="put a whole alexnet-owt"):
+        distances.measure("lpips_alex")
 
 
-def test_cached_weights_are_used_and_damaged_ones_named(no_hub, alexnet_state):
-    no_hub.parent.mkdir()
-    torch.save(alexnet_state, no_hub)
-    assert distances.measure().name == "LPIPS"
-    no_hub.write_bytes(no_hub.read_bytes()[:5000])
-    with pytest.raises(StudyError, match="alexnet-owt.*remove the file"):
-        distances.alexnet_weights()
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(not SQUEEZE.is_file(), reason=f"NOT RUN: {SQUEEZE} is not there (TORCH_HOME)")
+def test_lpips_over_the_real_squeezenet_agrees_with_its_package(some_images):
+    package = lpips.LPIPS(net="squeeze", verbose=False)
+    a, b = some_images[:3], some_images[3:]
+    measure = distances.measure("lpips_squeeze")
+    found = distances.between(measure.embed(a), measure.embed(b))
+    np.testing.assert_allclose(found, by_package(package, a, b), rtol=1e-4)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -6,27 +7,30 @@ import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from fsl_utils import StudyError, store
+from fsl_utils import StudyError
 from fsl_utils.data.datasets import sheets
-from fsl_utils.generator import sampling
+from fsl_utils.generator import backbones, sampling
+from fsl_utils.generator.sampling import PoolRequest
 from fsl_utils.pools import export
 
 
 @pytest.fixture
-def made(elpv, draw):
+def made(task):
     images = np.random.default_rng(0).integers(0, 256, (3, 1, 64, 64), dtype=np.uint8)
     verdicts = pd.DataFrame({"number": [0, 1, 2], "reason": ["", "copied", "common"]})
-    return images, verdicts, sampling.request(None, elpv, draw, mode="from_common"), elpv, draw
+    shipped = backbones.pretrained("mini", task.domain)
+    return images, verdicts, PoolRequest(task, shipped, mode="from_common")
 
 
 def test_an_export_is_an_image_folder_with_every_image_and_flag(made, tmp_path):
-    images, verdicts, pool, domain, draw = made
+    images, verdicts, pool = made
+    domain = pool.task.domain
     folder = export.image_folder(tmp_path / "out", *made)
     read = ImageFolder(folder)
     assert read.classes == ["defective"] and len(read) == 3
     record = json.loads((folder / "manifest.json").read_text())
     assert (
-        record["pool"] == store.key("pool", pool)
+        record["pool"] == pool.key
         and record["complete"]
         and record["licence"] == sheets.SHEETS["elpv"].licence
     )
@@ -36,7 +40,7 @@ def test_an_export_is_an_image_folder_with_every_image_and_flag(made, tmp_path):
         (2, False, "common"),
     ]
     assert [r["source"] for r in record["images"]] == domain.table["image"].iloc[
-        sampling.sources(pool, range(3), draw)
+        sampling.sources(pool, range(3))
     ].tolist()
     for row, image in zip(record["images"], images):
         with Image.open(folder / row["file"]) as picture:
@@ -52,7 +56,7 @@ def test_a_folder_with_other_things_is_left_alone(made, tmp_path):
     with pytest.raises(StudyError, match="something other than pool"):
         export.image_folder(tmp_path, *made)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
-    images, verdicts, pool, *task = made
+    images, verdicts, pool = made
     export.image_folder(tmp_path / "out", *made)
     with pytest.raises(StudyError, match="something other than pool"):
-        export.image_folder(tmp_path / "out", images, verdicts, {**pool, "seed": 1}, *task)
+        export.image_folder(tmp_path / "out", images, verdicts, dataclasses.replace(pool, seed=1))

@@ -12,8 +12,12 @@ from spoiled import Spoiled
 
 from fsl_utils import store
 from fsl_utils.classifier import filters, models
-from fsl_utils.data import domains
-from fsl_utils.generator import copies, sampling
+from fsl_utils.classifier.filters import FilterRequest
+from fsl_utils.data.tasks import FewShotTask
+from fsl_utils.generator import backbones, copies, sampling
+from fsl_utils.generator.sampling import PoolRequest
+
+SHIPPED = backbones.pretrained("mini", None)
 
 
 def test_neighbour_distance_is_scikit_learns():
@@ -80,7 +84,7 @@ def judged(reasons, monkeypatch):
 def test_what_a_small_set_keeps_is_the_beginning_of_a_larger_one(reasons, a, b):
     with pytest.MonkeyPatch.context() as patch:
         judged(reasons, patch)
-        small, large = (pd.concat(filters.until({}, 2 * n, None, None, {})) for n in sorted((a, b)))
+        small, large = (pd.concat(filters.until({}, 2 * n, None)) for n in sorted((a, b)))
     kept = [t.loc[t["reason"] == "", "number"].tolist() for t in (small, large)]
     assert kept[0] == kept[1][: len(kept[0])]
     for table, numbers, n in zip((small, large), kept, sorted((a, b))):
@@ -91,7 +95,7 @@ def test_what_a_small_set_keeps_is_the_beginning_of_a_larger_one(reasons, a, b):
 
 def test_no_further_image_is_made_than_needed(monkeypatch):
     looked = judged([""] * 3 + ["copied"] + [""] * 36, monkeypatch)
-    table = pd.concat(filters.until({}, 5, None, None, {}))
+    table = pd.concat(filters.until({}, 5, None))
     assert looked == [0, 4] and len(table) == 6
 
 
@@ -109,25 +113,24 @@ def small(elpv, draw):
     )
     moved = {name: np.searchsorted(rows, value) for name, value in parts.items()}
     table = elpv.table.iloc[rows].reset_index(drop=True)
-    return domains.Domain(
-        elpv.name, elpv.rare_class, elpv.common_class, elpv.protocol, table
-    ), dataclasses.replace(draw, labels=draw.labels[rows], groups=draw.groups[rows], **moved)
+    moved |= {"labels": draw.labels[rows], "groups": draw.groups[rows]}
+    return FewShotTask(dataclasses.replace(elpv, table=table), dataclasses.replace(draw, **moved))
 
 
 def test_thresholds_come_from_training_images_and_the_choosing_part_alone(
     small, own_store, monkeypatch
 ):
-    domain, draw = small
-    wanted = filters.request(domain, draw, 64, seed=0, steps=2)
+    domain, draw = small.domain, small.draw
+    wanted = FilterRequest(small, 64, seed=0, steps=2)
     seeds, plain = [], models.train_resnet
     monkeypatch.setattr(
         models,
         "train_resnet",
         lambda *args, **named: seeds.append(named["seed"]) or plain(*args, **named),
     )
-    used = filters.train(domain, draw, wanted)
+    used = filters.train(wanted)
     assert seeds[0] not in range(100_000)  # the seeds of cells are 1000 seed + draw
-    again = filters.train(domain, draw, wanted)  # from the store
+    again = filters.train(wanted)  # from the store
     assert (
         len(seeds) == 1
         and (again.score, again.distance) == (used.score, used.distance)
@@ -144,16 +147,16 @@ def test_thresholds_come_from_training_images_and_the_choosing_part_alone(
     )
     assert len(used.real) == len(draw.shots) + len(draw.common)
 
-    folder = store.place("filter", wanted)
+    folder = wanted.place
     limits = (folder / "limits.json").read_bytes()
     store.shutil.rmtree(folder)
     seen = np.concatenate([draw.shots, draw.common, draw.choosing])
-    filters.train(Spoiled(domain, seen), draw, wanted)
+    filters.train(dataclasses.replace(wanted, task=FewShotTask(Spoiled(domain, seen), draw)))
     assert (folder / "limits.json").read_bytes() == limits
 
 
 def test_verdicts_are_kept_by_chunk_and_made_again_where_damaged(small, own_store, monkeypatch):
-    domain, draw = small
+    domain, draw = small.domain, small.draw
     images = np.concatenate(
         [
             domain.images(64)[draw.shots],
@@ -165,8 +168,8 @@ def test_verdicts_are_kept_by_chunk_and_made_again_where_damaged(small, own_stor
     monkeypatch.setattr(
         sampling, "chunks", lambda pool, n, *_: (images[i : min(i + 4, n)] for i in range(0, n, 4))
     )
-    pool, wanted = {"mode": "noise", "seed": 0}, filters.request(domain, draw, 64, seed=0, steps=1)
-    first = pd.concat(filters.verdicts(pool, 6, domain, draw, wanted))
+    pool, wanted = PoolRequest(small, SHIPPED), FilterRequest(small, 64, seed=0, steps=1)
+    first = pd.concat(filters.verdicts(pool, 6, wanted))
     assert (
         first["number"].tolist() == list(range(6)) and (first["reason"] == "copied").all()
     )  # the shots themselves
@@ -175,30 +178,28 @@ def test_verdicts_are_kept_by_chunk_and_made_again_where_damaged(small, own_stor
     monkeypatch.setattr(
         filters, "judge", lambda part, *rest: calls.append(len(part)) or plain(part, *rest)
     )
-    table = pd.concat(filters.verdicts(pool, 12, domain, draw, wanted), ignore_index=True)
+    table = pd.concat(filters.verdicts(pool, 12, wanted), ignore_index=True)
     assert calls == [4] and table[:6].equals(
         first.reset_index(drop=True)
     )  # the second chunk was judged whole
-    asked = {"pool": store.key("pool", pool), "chunk": 1, "filter": store.key("filter", wanted)}
+    asked = {"pool": pool.key, "chunk": 1, "filter": wanted.key}
     path = store.place("verdicts", asked) / "verdicts.parquet"
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.warns(UserWarning, match="damaged"):
-        assert pd.concat(
-            filters.verdicts(pool, 12, domain, draw, wanted), ignore_index=True
-        ).equals(table)
+        assert pd.concat(filters.verdicts(pool, 12, wanted), ignore_index=True).equals(table)
 
 
 def test_an_inpainted_image_is_no_copy_of_its_own_source(small):
-    domain, draw = small
-    rule = copies.rule(domain, draw, 64, unseen=draw.common)
-    pool = {"mode": "inpaint", "seed": 0}
-    images = domain.images(64)[sampling.sources(pool, range(8), draw)]
+    domain, draw = small.domain, small.draw
+    rule = copies.rule(small, 64, unseen=draw.common)
+    pool = PoolRequest(small, SHIPPED, mode="inpaint")
+    images = domain.images(64)[sampling.sources(pool, range(8))]
     assert copies.judge(images, rule).rate == 1
-    allowed = copies.judge(images, rule, sampling.resembled(pool, range(8), rule.rows, draw))
+    allowed = copies.judge(images, rule, sampling.resembled(pool, range(8), rule.rows))
     assert allowed.rate < 0.5
     shots = domain.images(64)[draw.shots]
     assert (
-        copies.judge(shots, rule, sampling.resembled(pool, range(len(shots)), rule.rows, draw))
+        copies.judge(shots, rule, sampling.resembled(pool, range(len(shots)), rule.rows))
         .nearest["copied"]
         .mean()
         > 0.5

@@ -5,11 +5,12 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from fsl_utils import ROOT, params, store
-from fsl_utils.classifier import cells
+from fsl_utils import ROOT, params
+from fsl_utils.classifier import plan
 from fsl_utils.data import partitions
-from fsl_utils.generator import backbones, lora
-from fsl_utils.pools import distances, reports
+from fsl_utils.data.tasks import FewShotTask
+from fsl_utils.generator.adapter import AdapterRequest
+from fsl_utils.pools.reports import ReportRequest
 
 # ELPV, 40 shots, draw 3, evaluated on test with the probe.
 CELLS = {
@@ -33,13 +34,11 @@ def run(elpv):
         "ratios": [4.0],
     }
     p = SimpleNamespace(**{name: params.default(name) for name in params.TABLE} | asked)
-    return elpv, partitions.draw(elpv.table, 3, 40), p
+    return FewShotTask(elpv, partitions.draw(elpv.table, 3, 40)), p
 
 
 def test_cells_keep_their_keys(run):
-    assert {
-        (cell["arm"], cell["ratio"]): store.key("cell", cell) for cell in cells.plan(*run)
-    } == CELLS
+    assert {(cell.arm, cell.ratio): cell.key for cell in plan.cells(*run)} == CELLS
 
 
 def test_the_keys_are_those_of_the_published_table():
@@ -50,19 +49,12 @@ def test_the_keys_are_those_of_the_published_table():
 
 
 def test_adapter_pool_and_filter_keep_their_keys(run):
-    task, draw, p = run
-    adapter = lora.request(task, draw, 64, 0, 400, "mini", backbones.settings("mini"))
-    assert store.key("adapter", adapter) == ADAPTER
-    assert store.key("pool", cells.pools(*run)["rare"]) == POOL
-    assert store.key("filter", cells.screen(*run)) == FILTER
+    assert AdapterRequest.of(*run).key == ADAPTER
+    assert plan.pools(*run)["rare"].key == POOL
+    assert plan.screen(*run).key == FILTER
 
 
-def test_the_report_keeps_its_key(run, monkeypatch):
-    task, draw, p = run
-    monkeypatch.setattr(distances, "measure", distances.enet_distance)
-    pools = cells.pools(*run)
-    screen = cells.screen(*run)
-    report = reports.request(task, draw, pools["rare"], 200, 64, base=pools["base"], screen=screen)
-    assert store.key("report", report) == REPORT
+def test_the_report_keeps_its_key(run):
+    assert ReportRequest.of(*run).key == REPORT
     published = pd.read_csv(ROOT / "results" / "study" / "tables" / "pools.csv")
     assert REPORT in set(published["report"])

@@ -14,7 +14,8 @@ from safetensors import safe_open
 
 from fsl_utils import StudyError
 from fsl_utils.data import images
-from fsl_utils.generator import backbones, large, lora, mini, sampling
+from fsl_utils.generator import adapter, backbones, large, mini, sampling
+from fsl_utils.generator.sampling import PoolRequest
 
 NAMES = {"sd15": tiny.sd15, "flux2-klein-4b": tiny.flux2_klein_4b, "flux2-dev": tiny.flux2_dev}
 CELLS = SimpleNamespace(name="elpv", rare_class="defective", common_class="functional", channels=1)
@@ -35,7 +36,7 @@ def name(request, folders, monkeypatch):
 
 
 def opened(name, domain=CELLS) -> large.Large:
-    return backbones.load(backbones.request(name, domain, 64))
+    return backbones.pretrained(name, domain, 64).open()
 
 
 def with_dtype(name, folder, dtype, channels=3) -> large.Large:
@@ -52,22 +53,16 @@ def with_dtype(name, folder, dtype, channels=3) -> large.Large:
     )
 
 
-def wanted(guidance=2.0, steps=3, **other) -> dict:
-    return {
-        "domain": "elpv",
-        "mode": "noise",
-        "condition": "rare",
-        "adapter": None,
-        "guidance": guidance,
-        "steps": steps,
-        "seed": 0,
-        **other,
-    }
+def pool(guidance=2.0, steps=3, size=None, images=None, **how) -> PoolRequest:
+    """A pool of the rare class, of which the adapter is attached already."""
+    task = SimpleNamespace(domain=CELLS, images=images)
+    spec = backbones.Pretrained("sd15", "x", image_size=size)
+    return PoolRequest(task, spec, "attached", guidance=guidance, steps=steps, **how)
 
 
 def paint(backbone, **asked) -> np.ndarray:
     """Images 0 and 1 of a pool, at the backbone's own size."""
-    return sampling.sample(backbone, wanted(**asked), range(2), None, None)
+    return sampling.sample(backbone, pool(**asked), range(2))
 
 
 def plain_pipeline(name, folder, dtype):
@@ -126,7 +121,7 @@ def test_images_are_those_of_the_pipeline(name, folders, dtype):
 def test_an_adapter_opens_in_plain_diffusers_and_paints_the_same(name, folders, dtype, tmp_path):
     tuned = with_dtype(name, folders[name], dtype)
     noise, before = noise_for(tuned), paint(tuned)
-    lora.attach(tuned, 1, **LORA)
+    adapter.attach(tuned, 1, **LORA)
     assert np.array_equal(paint(tuned), before)  # a fresh adapter changes nothing
     trained = {n: p for n, p in tuned.denoiser.named_parameters() if p.requires_grad}
     assert trained and all("lora_" in n and p.dtype == torch.float32 for n, p in trained.items())
@@ -151,7 +146,7 @@ def test_a_few_steps_lower_the_loss_and_leave_the_weights_alone(name):
     backbone = opened(name)
     frozen = {n: p.clone() for n, p in backbone.denoiser.named_parameters()}
     torch.manual_seed(0)
-    lora.attach(backbone, 1, **LORA)
+    adapter.attach(backbone, 1, **LORA)
     clean = backbone.encode(
         np.random.default_rng(0).integers(0, 256, (2, 1, 64, 64), dtype=np.uint8)
     )
@@ -215,7 +210,7 @@ def test_noising_ends_in_image_and_noise(name):
     assert (late - clean).abs().mean() < (first - clean).abs().mean()
     assert (first - noise).abs().mean() < 0.1
     halfway = backbone.scheduler.add_noise(clean, noise, torch.tensor([500, 500]))
-    assert 0.1 < (halfway - clean).abs().mean() and (halfway - noise).abs().mean() > 0.1
+    assert (halfway - clean).abs().mean() > 0.1 and (halfway - noise).abs().mean() > 0.1
 
 
 def test_image_to_image_is_that_of_diffusers(folders, monkeypatch):
@@ -223,13 +218,7 @@ def test_image_to_image_is_that_of_diffusers(folders, monkeypatch):
     backbone = with_dtype("sd15", folders["sd15"], torch.float32)
     pixels = np.random.default_rng(1).integers(0, 256, (2, 3, 64, 64), dtype=np.uint8)
     monkeypatch.setattr(sampling, "sources", lambda *a: np.arange(2))
-    ours = sampling.sample(
-        backbone,
-        wanted(mode="from_shot", strength=0.5, steps=4),
-        range(2),
-        SimpleNamespace(images=lambda size: pixels),
-        None,
-    )
+    ours = paint(backbone, mode="from_shot", strength=0.5, steps=4, images=lambda size: pixels)
     pipe = diffusers.StableDiffusionImg2ImgPipeline(
         **plain_pipeline("sd15", folders["sd15"], torch.float32).components,
         requires_safety_checker=False,
@@ -253,7 +242,7 @@ def test_image_to_image_is_that_of_diffusers(folders, monkeypatch):
 def test_images_leave_at_the_size_of_the_study(folders):
     """Painted at 64 pixels, asked for at 32: resized as `images.to_array` resizes a real image."""
     backbone = with_dtype("sd15", folders["sd15"], torch.float32, channels=1)
-    large_ones, small = paint(backbone), paint(backbone, image_size=32)
+    large_ones, small = paint(backbone), paint(backbone, size=32)
     assert small.shape == (2, 1, 32, 32)
     assert np.array_equal(small[0], images.to_array(Image.fromarray(large_ones[0, 0]), 32))
 
@@ -302,7 +291,7 @@ def test_the_text_encoder_is_needed_once(name, folders, own_store, tmp_path, mon
 
 def test_an_adapter_of_another_family_is_refused(folders, tmp_path):
     stable = with_dtype("sd15", folders["sd15"], torch.float32)
-    lora.attach(stable, 1, **LORA)
+    adapter.attach(stable, 1, **LORA)
     stable.save_adapter(tmp_path)
     with safe_open(tmp_path / stable.adapter_file, "pt") as file:
         assert all(key.startswith("unet.") for key in file.keys())
@@ -314,4 +303,4 @@ def test_an_adapter_of_another_family_is_refused(folders, tmp_path):
 
 def test_four_bits_need_a_gpu(name):
     with pytest.raises(StudyError, match="4-bit weights need a CUDA device .device is 'cpu'."):
-        backbones.load(backbones.request(name, CELLS, 64, "nf4"))
+        backbones.pretrained(name, CELLS, 64, "nf4").open()

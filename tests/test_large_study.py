@@ -15,11 +15,13 @@ from test_large import folders, plain_pipeline  # noqa: F401
 from test_lora import own_store, store_at  # noqa: F401
 from test_notebooks import SMALL, _declared, run
 
-from fsl_utils import ROOT, StudyError, params, store
+from fsl_utils import ROOT, StudyError, params
 from fsl_utils.__main__ import main
-from fsl_utils.classifier import cells
+from fsl_utils.classifier import plan
 from fsl_utils.data import images
-from fsl_utils.generator import backbones, large, lora, mini, sampling
+from fsl_utils.generator import backbones, batches, finetuning, large, mini, sampling, settings
+from fsl_utils.generator.adapter import AdapterRequest, load
+from fsl_utils.generator.sampling import PoolRequest
 
 TINY = dict(batch=2, rank=2, prior=0.5, views=2, learning_rate=1e-2)
 FAMILIES = ["sd15", "flux2-klein-4b"]
@@ -32,35 +34,37 @@ def weights(folders, monkeypatch):
         monkeypatch.setenv(backbones.variable(name), str(folder))
 
 
-def tuned(elpv, draw, name, steps=2, size=64, seed=0, **changed) -> dict:
-    """Fine-tune a tiny backbone; returns the adapter's request."""
-    for _ in lora.train(elpv, draw, size, seed, steps, "cpu", TINY | changed, name):
+def tiny(task, name, steps=2, seed=0, size=64, **changed) -> AdapterRequest:
+    """The request of an adapter of a tiny backbone."""
+    return AdapterRequest.new(task, steps, seed, size, name, **TINY | changed)
+
+
+def tuned(*given, **changed) -> AdapterRequest:
+    """Fine-tune a tiny backbone."""
+    request = tiny(*given, **changed)
+    for _ in finetuning.train(request):
         pass
-    return lora.request(elpv, draw, size, seed, steps, name, TINY | changed)
+    return request
 
 
 def test_an_adapter_is_made_once_and_its_pool_is_what_plain_diffusers_paints(
-    own_store, weights, folders, elpv, draw
+    own_store, weights, folders, task
 ):
     for name in FAMILIES:
-        adapter = tuned(elpv, draw, name, dropout=0.2)
-        assert not list(lora.train(elpv, draw, 64, 0, 2, "cpu", TINY | {"dropout": 0.2}, name))
-        folder = store.find("adapter", adapter)
+        adapter = tuned(task, name, dropout=0.2)
+        assert not list(finetuning.train(adapter))
+        folder = adapter.find()
         assert {p.name for p in folder.iterdir()} == {
             "pytorch_lora_weights.safetensors",
             "loss.csv",
             "manifest.json",
         }
         ours = sampling.sample(
-            sampling.open_backbone(wanted := sampling.request(adapter, elpv, draw, **SHORT)),
-            wanted,
-            range(2),
-            elpv,
-            draw,
+            sampling.open_backbone(wanted := PoolRequest.of(adapter, **SHORT)), wanted, range(2)
         )
         pipe = plain_pipeline(name, folders[name], torch.float32)
         pipe.load_lora_weights(folder)
-        shape = backbones.load(backbones.of(adapter)).latent_shape
+        shape = adapter.backbone.open().latent_shape
         noise = torch.stack(
             [
                 torch.randn(
@@ -70,7 +74,7 @@ def test_an_adapter_is_made_once_and_its_pool_is_what_plain_diffusers_paints(
             ]
         )
         theirs = pipe(
-            prompt=[adapter["prompts"][2]] * 2,
+            prompt=[adapter.backbone.prompts[2]] * 2,
             latents=noise,
             num_inference_steps=3,
             guidance_scale=2.0,
@@ -79,21 +83,21 @@ def test_an_adapter_is_made_once_and_its_pool_is_what_plain_diffusers_paints(
         ).images
         theirs = np.stack([images.to_array(image.convert("L"), 64) for image in theirs])
         assert ours.shape == (2, 1, 64, 64) and np.abs(ours.astype(int) - theirs).max() <= 1
-        alone = sampling.request(adapter, elpv, draw, alone=True, **SHORT)
-        assert alone["adapter"] is None and store.key("pool", alone) != store.key("pool", wanted)
+        alone = PoolRequest.alone(adapter, **SHORT)
+        assert alone.params()["adapter"] is None and alone.key != wanted.key
         assert not np.array_equal(
-            sampling.sample(sampling.open_backbone(alone), alone, range(2), elpv, draw), ours
+            sampling.sample(sampling.open_backbone(alone), alone, range(2)), ours
         )
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_training_lowers_the_loss(own_store, weights, elpv, draw, name):
-    adapter = tuned(elpv, draw, name, steps=12, prior=0.0, no_condition=0.0)
+def test_training_lowers_the_loss(own_store, weights, task, name):
+    adapter = tuned(task, name, steps=12, prior=0.0, no_condition=0.0)
     before, after = (
-        backbones.load(backbones.of(adapter)),
-        sampling.open_backbone(sampling.request(adapter, elpv, draw)),
+        adapter.backbone.open(),
+        sampling.open_backbone(PoolRequest.of(adapter)),
     )
-    rare, row = before.encode(elpv.images(64)[draw.shots[:8]]), torch.full((8,), mini.RARE)
+    rare, row = before.encode(task.images(64)[task.draw.shots[:8]]), torch.full((8,), mini.RARE)
 
     def loss(backbone):
         with torch.no_grad():
@@ -103,23 +107,20 @@ def test_training_lowers_the_loss(own_store, weights, elpv, draw, name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_killed_run_resumes_to_the_same_adapter(store_at, weights, elpv, draw, name):
+def test_a_killed_run_resumes_to_the_same_adapter(store_at, weights, task, name):
     changed = TINY | {"check_every": 2, "dropout": 0.1}
     files = []
     for where in ("whole", "broken"):
         store_at(where)
         if where == "broken":
             list(
-                itertools.islice(lora.train(elpv, draw, 64, 0, 4, "cpu", changed, name), 3)
+                itertools.islice(finetuning.train(tiny(task, name, 4, **changed)), 3)
             )  # killed in the third step
-            assert [s["step"] for s in lora.train(elpv, draw, 64, 0, 4, "cpu", changed, name)] == [
+            assert [step.number for step in finetuning.train(tiny(task, name, 4, **changed))] == [
                 3,
                 4,
             ]
-        files.append(
-            store.find("adapter", tuned(elpv, draw, name, 4, **changed))
-            / "pytorch_lora_weights.safetensors"
-        )
+        files.append(tuned(task, name, 4, **changed).find() / "pytorch_lora_weights.safetensors")
     one, other = map(load_file, files)
     assert one and all(torch.equal(one[key], other[key]) for key in one)
 
@@ -127,7 +128,7 @@ def test_a_killed_run_resumes_to_the_same_adapter(store_at, weights, elpv, draw,
 @pytest.mark.skipif(
     not importlib.util.find_spec("bitsandbytes"), reason="NOT RUN: bitsandbytes is not installed"
 )
-def test_the_eight_bit_optimiser_resumes_too(store_at, weights, elpv, draw):
+def test_the_eight_bit_optimiser_resumes_too(store_at, weights, task):
     changed = TINY | {
         "check_every": 2,
         "optimiser": "adamw8bit",
@@ -137,38 +138,33 @@ def test_the_eight_bit_optimiser_resumes_too(store_at, weights, elpv, draw):
     for where in ("whole", "broken"):
         store_at(where)
         if where == "broken":
-            list(itertools.islice(lora.train(elpv, draw, 64, 0, 4, "cpu", changed, "sd15"), 3))
-        files.append(
-            store.find("adapter", tuned(elpv, draw, "sd15", 4, **changed))
-            / "pytorch_lora_weights.safetensors"
-        )
+            list(itertools.islice(finetuning.train(tiny(task, "sd15", 4, **changed)), 3))
+        files.append(tuned(task, "sd15", 4, **changed).find() / "pytorch_lora_weights.safetensors")
     one, other = map(load_file, files)
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_without_bitsandbytes_the_eight_bit_optimiser_is_an_error(
-    own_store, weights, monkeypatch, elpv, draw
+    own_store, weights, monkeypatch, task
 ):
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
     with pytest.raises(StudyError, match="'adamw8bit' needs bitsandbytes: pip install"):
-        tuned(elpv, draw, "sd15", optimiser="adamw8bit")
+        tuned(task, "sd15", optimiser="adamw8bit")
 
 
-def test_images_are_encoded_once(own_store, weights, monkeypatch, elpv, draw):
+def test_images_are_encoded_once(own_store, weights, monkeypatch, task):
     """Of 6 steps with 2 images, no (image, view) is encoded twice, and every step gets the latents of its own images."""
-    asked = TINY | {"views": 1, "shift": 0, "no_condition": 0.0}
-    wanted = lora.request(elpv, draw, 64, 0, 6, "sd15", asked)
-    backbone, pixels = backbones.load(wanted), elpv.images(64)
+    request = tiny(task, "sd15", 6, views=1, shift=0, no_condition=0.0)
+    backbone, pixels = request.backbone.open(), task.images(64)
     seen, plain = [], large.Large.encode
     monkeypatch.setattr(
         large.Large, "encode", lambda self, batch: seen.append(len(batch)) or plain(self, batch)
     )
-    masks = lora._masks(elpv, draw, 64, wanted)
-    views = lora._views(backbone, pixels, masks, elpv, draw, wanted, range(6))
-    assert sum(seen) == len(views) <= 12
+    batch = batches.EncodedBatches(request, backbone, range(6))
+    assert sum(seen) == len(batch.views) <= 12
     for step in range(6):
-        keys = lora._keys(elpv, draw, wanted, step)[0]
-        clean, cover, condition, _ = lora._viewed(views, elpv, draw, wanted, step)
+        keys = batch.keys(step)[0]
+        clean, cover, condition, _ = batch(step)
         assert (
             clean.shape == (2, 4, 8, 8)
             and cover.shape == (2, 1, 8, 8)
@@ -185,16 +181,14 @@ def test_images_are_encoded_once(own_store, weights, monkeypatch, elpv, draw):
 
 @pytest.mark.parametrize("mode", ["from_shot", "from_common", "inpaint"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_sources_are_kept_the_more_the_lower_the_strength(
-    own_store, weights, elpv, draw, name, mode
-):
-    adapter = tuned(elpv, draw, name)
+def test_sources_are_kept_the_more_the_lower_the_strength(own_store, weights, task, name, mode):
+    adapter = tuned(task, name)
     found = []
     for strength in (0.2, 1.0):
-        wanted = sampling.request(adapter, elpv, draw, mode=mode, strength=strength, steps=4)
+        wanted = PoolRequest.of(adapter, mode=mode, strength=strength, steps=4)
         backbone = sampling.open_backbone(wanted)
-        made = sampling.sample(backbone, wanted, range(2), elpv, draw).astype(int)
-        source = elpv.images(64)[sampling.sources(wanted, range(2), draw)]
+        made = sampling.sample(backbone, wanted, range(2)).astype(int)
+        source = task.images(64)[sampling.sources(wanted, range(2))]
         base = backbone.decode(
             backbone.encode(source)
         )  # a random autoencoder: what the source becomes without a step
@@ -205,10 +199,10 @@ def test_sources_are_kept_the_more_the_lower_the_strength(
         assert found[0] < found[1]
 
 
-def test_a_small_pool_is_the_beginning_of_a_large_one(own_store, weights, monkeypatch, elpv, draw):
+def test_a_small_pool_is_the_beginning_of_a_large_one(own_store, weights, monkeypatch, task):
     monkeypatch.setattr(sampling, "CHUNK", 3)
-    wanted = sampling.request(tuned(elpv, draw, "sd15", size=32), elpv, draw, steps=2)
-    two, five = sampling.pool(wanted, 2, elpv, draw), sampling.pool(wanted, 5, elpv, draw)
+    wanted = PoolRequest.of(tuned(task, "sd15", size=32), steps=2)
+    two, five = sampling.images_of(wanted, 2), sampling.images_of(wanted, 5)
     assert (
         five.shape == (5, 1, 32, 32)
         and np.array_equal(five[:2], two)
@@ -216,42 +210,42 @@ def test_a_small_pool_is_the_beginning_of_a_large_one(own_store, weights, monkey
     )
 
 
-def test_an_adapter_of_another_backbone_is_refused(own_store, weights, elpv, draw):
-    adapter = tuned(elpv, draw, "sd15")
-    folder = store.find("adapter", adapter)
+def test_an_adapter_of_another_backbone_is_refused(own_store, weights, task):
+    adapter = tuned(task, "sd15")
+    folder = adapter.find()
     for other in ("flux2-klein-4b", "mini"):
         with pytest.raises(
             StudyError,
-            match=f"this adapter is for sd15 with the base {adapter['base'][:12]}, not for {other} with",
+            match=f"this adapter is for sd15 with the base {adapter.backbone.base[:12]}, not for {other} with",
         ):
-            lora.load(backbones.load(backbones.request(other, elpv, 64)), folder)
+            load(backbones.pretrained(other, task.domain).open(), folder)
 
 
-def test_a_damaged_adapter_is_refused(own_store, weights, elpv, draw):
-    folder = store.find("adapter", tuned(elpv, draw, "sd15"))
+def test_a_damaged_adapter_is_refused(own_store, weights, task):
+    folder = tuned(task, "sd15").find()
     path = folder / "pytorch_lora_weights.safetensors"
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(StudyError, match="does not fit sd15"):
-        lora.load(backbones.load(backbones.request("sd15", elpv, 64)), folder)
+        load(backbones.pretrained("sd15", task.domain).open(), folder)
 
 
-def test_bad_sizes_and_settings(own_store, weights, elpv, draw):
+def test_bad_sizes_and_settings(own_store, weights, task):
     with pytest.raises(StudyError, match="image_size is 128, but sd15 paints 64 pixels"):
-        tuned(elpv, draw, "sd15", size=128)
+        tuned(task, "sd15", size=128)
     for changed, words in (
-        ({"optimiser": "sgd"}, "optimiser is 'sgd': known are 'adamw', 'adamw8bit'"),
-        ({"dropout": 1.0}, "dropout is 1.0.*below 1"),
+        ({"optimiser": "sgd"}, "optimiser is 'sgd': input should be 'adamw' or 'adamw8bit'"),
+        ({"dropout": 1.0}, "dropout is 1.0.*less than 1"),
         ({"views": 0}, "views is 0"),
-        ({"quantise": 4}, "quantise is 4: known are '', 'nf4'"),
+        ({"quantise": 4}, "quantise is 4: input should be '' or 'nf4'"),
     ):
         with pytest.raises(StudyError, match=words):
-            lora.settings_for("elpv", changed, "sd15")
+            settings.of("elpv", "sd15", **changed)
     with pytest.raises(StudyError, match="unknown setting 'views' of fine-tuning mini"):
-        lora.settings_for("elpv", {"views": 2})
+        settings.of("elpv", views=2)
 
 
 def test_out_of_memory_is_taken_in_parts_then_explained(
-    own_store, weights, monkeypatch, capsys, elpv, draw
+    own_store, weights, monkeypatch, capsys, task
 ):
     plain, fits = large.Diffusion.loss, 1
 
@@ -262,26 +256,26 @@ def test_out_of_memory_is_taken_in_parts_then_explained(
         return loss
 
     monkeypatch.setattr(large.Diffusion, "loss", tight)
-    tuned(elpv, draw, "sd15", steps=1)
+    tuned(task, "sd15", steps=1)
     assert "batch of 2 in 2 parts" in capsys.readouterr().out
     fits = 0
     with pytest.raises(StudyError, match="out of memory: sd15 needs about 10 GB"):
-        tuned(elpv, draw, "sd15", steps=1, seed=1)
+        tuned(task, "sd15", steps=1, seed=1)
 
 
-def test_cells_know_their_backbone(weights, elpv, draw):
+def test_cells_know_their_backbone(weights, task):
     p = SimpleNamespace(
         **{name: params.default(name) for name in params.TABLE}
         | {"backbone": "sd15", "arms": ["real", "lora"], "ratios": [1.0]}
     )
-    real, synthetic = cells.plan(elpv, draw, p)
+    real, synthetic = [cell.params() for cell in plan.cells(task, p)]
     assert (
         "backbone" not in real
         and synthetic["backbone"] == "sd15"
         and synthetic["base"] == backbones.identity("sd15")
     )
     p.preset, p.backbone = "paper", "flux2-klein-4b"
-    assert cells.plan(elpv, draw, p)[1]["base"].endswith("+nf4")
+    assert [cell.params() for cell in plan.cells(task, p)][1]["base"].endswith("+nf4")
 
 
 @pytest.mark.parametrize(
@@ -297,7 +291,7 @@ def test_notebooks_run_with_a_large_backbone(weights, tmp_path, stem):
 
 
 @pytest.mark.slow
-def test_two_processes_tune_the_adapter_of_one(tmp_path, weights, elpv, draw):
+def test_two_processes_tune_the_adapter_of_one(tmp_path, weights, task):
     """Two processes of a CPU, launched as `accelerate launch` does on GPUs: the same adapter as from one, up to rounding."""
     command = [
         "-m",

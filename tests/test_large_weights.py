@@ -1,5 +1,6 @@
 """Where the weights of a large backbone come from, and what is said when they do not."""
 
+import dataclasses
 import errno
 import json
 import shutil
@@ -20,7 +21,7 @@ from huggingface_hub.errors import (
 )
 
 from fsl_utils import StudyError, store
-from fsl_utils.generator import backbones, large, mini
+from fsl_utils.generator import backbones, large, mini, settings
 
 CELLS = SimpleNamespace(name="elpv", rare_class="defective", common_class="functional", channels=1)
 LARGE = list(backbones.CARDS)
@@ -145,7 +146,7 @@ def test_damaged_weights_are_refused(own_store, weights, part):
     with pytest.raises(
         StudyError, match="not the whole weights of a StableDiffusionPipeline .*download it again"
     ):
-        backbones.load(backbones.request("sd15", CELLS, 64))
+        backbones.pretrained("sd15", CELLS, 64).open()
 
 
 def test_pickled_weights_are_not_read(own_store, weights):
@@ -153,7 +154,7 @@ def test_pickled_weights_are_not_read(own_store, weights):
     torch.save({"weight": torch.zeros(1)}, weights / "unet" / "diffusion_pytorch_model.bin")
     path.unlink()
     with pytest.raises(StudyError, match=r"unet/\*.safetensors is missing"):
-        backbones.load(backbones.request("sd15", CELLS, 64))
+        backbones.pretrained("sd15", CELLS, 64).open()
     with pytest.raises(StudyError, match="not the whole weights"):
         large.load(
             "sd15", "StableDiffusionPipeline", weights, "x", list(large.prompts(CELLS)), 1, 4, "cpu"
@@ -190,26 +191,16 @@ def test_what_this_machine_could_run(hub, monkeypatch):
 
 
 def test_settings_and_presets():
-    assert backbones.settings("mini") == {}
-    paper = backbones.settings("flux2-klein-4b", "paper")
-    assert {
-        name: paper[name]
-        for name in ("rank", "alpha", "dropout", "learning_rate", "optimiser", "quantise")
-    } == {
-        "rank": 64,
-        "alpha": 8,
-        "dropout": 0.08,
-        "learning_rate": 5e-3,
-        "optimiser": "adamw8bit",
-        "quantise": "nf4",
-    }
-    assert backbones.settings("flux2-dev") == backbones.settings("flux2-dev", "paper")
+    assert settings.of("elpv") == settings.FineTuning()
+    plain, paper = (settings.of("elpv", "flux2-klein-4b", preset) for preset in ("", "paper"))
+    assert paper == dataclasses.replace(plain, **settings.PAPER) != plain
+    assert settings.of("elpv", "flux2-dev") == paper
     with pytest.raises(StudyError, match="unknown backbone 'sdxl': known are mini, sd15"):
-        backbones.settings("sdxl")
+        settings.of("elpv", "sdxl")
     with pytest.raises(StudyError, match="unknown preset 'fast'"):
-        backbones.settings("sd15", "fast")
+        settings.of("elpv", "sd15", "fast")
     with pytest.raises(StudyError, match="preset 'paper' is for FLUX.2"):
-        backbones.settings("mini", "paper")
+        settings.of("elpv", "mini", "paper")
 
 
 def test_out_of_memory_while_loading_advises_by_numbers(weights, monkeypatch):
@@ -221,4 +212,4 @@ def test_out_of_memory_while_loading_advises_by_numbers(weights, monkeypatch):
         StudyError,
         match="out of memory: sd15 needs about 10 GB at one image a time, this device has 0 GB.*backbone='mini'",
     ):
-        backbones.load(backbones.request("sd15", CELLS, 64))
+        backbones.pretrained("sd15", CELLS, 64).open()

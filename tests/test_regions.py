@@ -1,5 +1,6 @@
 """Where a defect goes, on made-up tiles with known masks and a backbone that differs in a known place."""
 
+import dataclasses
 import types
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.ndimage import distance_transform_edt
 from fsl_utils import StudyError
 from fsl_utils.data import domains, partitions
 from fsl_utils.data.datasets import readers
+from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import mini, regions
 
 SIZE = 64
@@ -52,7 +54,7 @@ def tiles(tmp_path, monkeypatch):
         table["label"].to_numpy(),
         table["group"].to_numpy(),
     )
-    return domains.Domain("magnetic_tile", "any_defect", "free", "group", table), draw
+    return FewShotTask(domains.Domain("magnetic_tile", "any_defect", "free", "group", table), draw)
 
 
 def rng(i):
@@ -66,24 +68,18 @@ def blob(*where):
 
 
 def test_masks_are_those_of_the_shots_that_have_one(tiles):
-    domain, draw = tiles
-    rows, found = regions.masks(domain, draw, SIZE)
+    rows, found = regions.masks(tiles, SIZE)
     assert rows.tolist() == [0, 1, 3] and found.sum(axis=(1, 2)).tolist() == [144, 165, 1]
-    assert (
-        regions.masks(domain, draw, 16)[1].any(axis=(1, 2)).sum() >= 2
-    )  # scaled down, thin marks stay
+    assert regions.masks(tiles, 16)[1].any(axis=(1, 2)).sum() >= 2  # scaled down, thin marks stay
 
 
 def test_without_a_mask_there_is_no_region(tiles):
-    domain, draw = tiles
-    unmarked = partitions.Draw(
-        0, np.array([2]), draw.common, draw.more, draw.validation, draw.labels, draw.groups
-    )
+    unmarked = dataclasses.replace(tiles.draw, shots=np.array([2]))
     with pytest.raises(StudyError, match="none of the masks of the 1 shots of draw 0"):
-        regions.masks(domain, unmarked, SIZE)
-    readers.mask_path(domain.table["path"][1]).unlink()
+        regions.masks(FewShotTask(tiles.domain, unmarked), SIZE)
+    readers.mask_path(tiles.domain.table["path"][1]).unlink()
     with pytest.raises(StudyError, match="01.png: no such image"):
-        regions.masks(domain, draw, SIZE)
+        regions.masks(tiles, SIZE)
 
 
 MASKS = {
@@ -171,8 +167,7 @@ def test_the_region_lies_where_the_predictions_differ():
 
 
 def test_pasting_changes_the_region_alone_and_keeps_the_contrast_of_the_defect(tiles):
-    domain, draw = tiles
-    made = regions.paste(domain, draw, SIZE, seed=0, numbers=range(40))
+    made = regions.paste(tiles, SIZE, seed=0, numbers=range(40))
     assert made.shape == (40, 1, SIZE, SIZE) and made.dtype == np.uint8
     assert len({image.tobytes() for image in made}) > 30
     for image in made[:, 0]:
@@ -184,5 +179,5 @@ def test_pasting_changes_the_region_alone_and_keeps_the_contrast_of_the_defect(t
     assert np.median(made.max(axis=(1, 2, 3))) == pytest.approx(
         220, abs=8
     )  # 60 brighter than what surrounds it, as in the shot
-    assert np.array_equal(regions.paste(domain, draw, SIZE, seed=0, numbers=[5]), made[5:6])
-    assert not np.array_equal(regions.paste(domain, draw, SIZE, seed=1, numbers=[5]), made[5:6])
+    assert np.array_equal(regions.paste(tiles, SIZE, seed=0, numbers=[5]), made[5:6])
+    assert not np.array_equal(regions.paste(tiles, SIZE, seed=1, numbers=[5]), made[5:6])

@@ -10,15 +10,17 @@ from sklearn.metrics.pairwise import polynomial_kernel
 
 from fsl_utils import StudyError, store
 from fsl_utils.classifier import filters
-from fsl_utils.data import domains, partitions
-from fsl_utils.generator import copies, sampling
+from fsl_utils.classifier.filters import FilterRequest
+from fsl_utils.data import partitions
+from fsl_utils.data.tasks import FewShotTask
+from fsl_utils.generator import backbones, copies, sampling
+from fsl_utils.generator.adapter import AdapterRequest
+from fsl_utils.generator.sampling import PoolRequest
 from fsl_utils.pools import distances, reports
+from fsl_utils.pools.reports import ReportRequest
 
-
-@pytest.fixture
-def enet(monkeypatch):
-    """No look for a network."""
-    monkeypatch.setattr(distances, "measure", distances.enet_distance)
+ENET = distances.measure("enet_distance")
+SHIPPED = backbones.pretrained("mini", None)
 
 
 def noise_images(seed, n):
@@ -100,17 +102,17 @@ def test_what_names_a_group_or_a_source_does_not_tell_real_from_synthetic():
     assert reports.told_apart(made, which, real, which, 0) < 0.75
 
 
-def test_pairs_are_of_their_kind_and_measured_right(enet):
+def test_pairs_are_of_their_kind_and_measured_right():
     synthetic, real = noise_images(0, 5), noise_images(1, 6)
     groups, names = np.array([0, 0, 0, 1, 1, 2]), np.array(list("abcdef"))
-    frame = reports.pairs(synthetic, real, groups, names, seed=0)
+    frame = reports.pairs(ENET, synthetic, real, groups, names, seed=0)
     assert list(frame.columns) == ["kind", "measure", "value", "image_a", "image_b"]
     assert set(frame["measure"]) == {"enet_distance", "PSNR"}
     of = {
         **{f"synthetic {i}": ("synthetic", synthetic[i]) for i in range(5)},
         **{n: (g, real[i]) for i, (n, g) in enumerate(zip(names, groups))},
     }
-    net, seen = distances.enet_distance(), {}
+    net, seen = ENET, {}
     for row in frame.itertuples():
         (a, first), (b, second) = of[row.image_a], of[row.image_b]
         kinds = {
@@ -136,14 +138,14 @@ def test_pairs_are_of_their_kind_and_measured_right(enet):
         "synthetic-real": 30,
     }
     assert len(frame) == 2 * sum(counts.values())
-    assert frame.equals(reports.pairs(synthetic, real, groups, names, seed=0))
+    assert frame.equals(reports.pairs(ENET, synthetic, real, groups, names, seed=0))
 
 
-def test_pairs_are_at_most_500_of_a_kind_and_change_with_the_seed(enet, monkeypatch):
+def test_pairs_are_at_most_500_of_a_kind_and_change_with_the_seed(monkeypatch):
     monkeypatch.setattr(reports, "PAIRS", 7)
     synthetic, real = noise_images(0, 6), noise_images(1, 6)
     drawn = [
-        reports.pairs(synthetic, real, np.arange(6), np.array(list("abcdef")), seed)
+        reports.pairs(ENET, synthetic, real, np.arange(6), np.array(list("abcdef")), seed)
         for seed in (0, 1)
     ]
     for frame in drawn:
@@ -170,20 +172,13 @@ def small(elpv, draw):
         np.concatenate([*parts.values(), rng.choice(elpv.rows("base", 0), 20, replace=False)])
     )
     moved = {name: np.searchsorted(rows, value) for name, value in parts.items()}
-    domain = domains.Domain(
-        elpv.name,
-        elpv.rare_class,
-        elpv.common_class,
-        elpv.protocol,
-        elpv.table.iloc[rows].reset_index(drop=True),
-    )
-    return domain, dataclasses.replace(
-        draw, labels=draw.labels[rows], groups=draw.groups[rows], **moved
-    )
+    moved |= {"labels": draw.labels[rows], "groups": draw.groups[rows]}
+    domain = dataclasses.replace(elpv, table=elpv.table.iloc[rows].reset_index(drop=True))
+    return FewShotTask(domain, dataclasses.replace(draw, **moved))
 
 
-def test_report_of_a_pool_of_copies(small, enet, monkeypatch, own_store):
-    domain, draw = small
+def test_report_of_a_pool_of_copies(small, monkeypatch, own_store):
+    domain, draw = small.domain, small.draw
     shots = domain.images(64)[draw.shots]
     copied = np.concatenate(
         [
@@ -193,24 +188,23 @@ def test_report_of_a_pool_of_copies(small, enet, monkeypatch, own_store):
             ).astype(np.uint8),
         ]
     )
-    pools = {"copies": copied, "base": noise_images(0, 10)}
-    calls = []
+    pool, base = PoolRequest.of(AdapterRequest.new(small, 1)), PoolRequest(small, SHIPPED)
+    painted, calls = {pool.key: copied, base.key: noise_images(0, 10)}, []
 
-    def pool(wanted, n, *rest):
-        calls.append(wanted["which"])
-        return pools[wanted["which"]][:n]
+    def images_of(pool, n, *rest):
+        calls.append(pool)
+        return painted[pool.key][:n]
 
-    monkeypatch.setattr(sampling, "pool", pool)
-    wanted = {"which": "copies", "mode": "noise", "guidance": 1.0, "steps": 20, "seed": 0}
-    asked = (domain, draw, wanted, 12, 64)
-    row = reports.report(*asked, base=wanted | {"which": "base"})
+    monkeypatch.setattr(sampling, "images_of", images_of)
+    request = ReportRequest(pool, 12, 64, base)
+    row = reports.report(request)
     assert row["copy_rate"] >= 10 / 12 and 0 <= row["copy_false_alarm"] <= 0.5
     assert row["kid"] < row["kid_base"] and row["kid_real"] < row["kid_base"]
-    assert row["measure"] == "enet_distance" and row["pool"] == store.key("pool", wanted)
+    assert row["measure"] == "enet_distance" and row["pool"] == pool.key
     assert (row["n_images"], row["n_real"], row["n_unseen"]) == (
         12,
         6,
-        len(copies.held_out(domain, draw)),
+        len(copies.held_out(small)),
     )
     missing = {
         "strength",
@@ -222,12 +216,9 @@ def test_report_of_a_pool_of_copies(small, enet, monkeypatch, own_store):
     }
     assert row["strength"] is None and not {k for k, v in row.items() if v is None} - missing
 
-    assert reports.report(*asked, base=wanted | {"which": "base"}) == row and calls == [
-        "copies",
-        "base",
-    ]  # asked twice, made once
+    assert reports.report(request) == row and calls == [pool, base]  # asked twice, made once
     pairs, nearest, unseen = reports.details(row)
-    assert set(unseen["image"]) <= set(domain.table["image"].iloc[copies.held_out(domain, draw)])
+    assert set(unseen["image"]) <= set(domain.table["image"].iloc[copies.held_out(small)])
     for kind, column in (
         ("synthetic-synthetic", "synthetic_synthetic"),
         ("real-real across groups", "real_across"),
@@ -247,7 +238,8 @@ def test_report_of_a_pool_of_copies(small, enet, monkeypatch, own_store):
             [pd.DataFrame({"reason": ["copied"] * 8 + ["common"] * (n - 9) + [""]})]
         ),
     )
-    screened = reports.report(*asked, base=wanted | {"which": "base"}, screen={"steps": 1})
+    screen = FilterRequest(small, 64, 0, 1)
+    screened = reports.report(dataclasses.replace(request, screen=screen))
     assert [screened[f"rejected_{rule}"] for rule in filters.RULES] == [8, 3, 0] and screened[
         "report"
     ] != row["report"]
@@ -277,6 +269,6 @@ def test_called_rare_against_a_probe_of_all_training_images():
     assert reports.called_rare(made, swapped, draw)[0] == reports.called_rare(made, real, draw)[0]
 
 
-def test_a_report_of_one_image_is_refused(small, enet):
+def test_a_report_of_one_image_is_refused(small):
     with pytest.raises(StudyError, match="n_images is 1"):
-        reports.report(*small, {"seed": 0}, 1, 64)
+        ReportRequest(PoolRequest(small, SHIPPED), 1, 64)

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from fsl_utils import ROOT, StudyError
-from fsl_utils.generator import lora
+from fsl_utils.generator import finetuning, settings
 from fsl_utils.study import search
 
 
@@ -49,7 +49,7 @@ def test_a_small_search(tmp_path, own_store, capsys, monkeypatch):
     search.main([str(path), "--out", str(out), "--device", "cpu"])
     table = pd.read_csv(out)
     assert list(table["try"]) == ["defaults", "rank 2, alpha 2, adapter_steps 1"]
-    assert list(table["rank"]) == [lora.SETTINGS["rank"], 2] and list(
+    assert list(table["rank"]) == [settings.FineTuning().rank, 2] and list(
         table["adapter_steps"]
     ) == list(table["kept_step"]) == [2, 1]
     assert table["pool"].nunique() == 2 and table[
@@ -59,7 +59,7 @@ def test_a_small_search(tmp_path, own_store, capsys, monkeypatch):
     assert "rank 2, alpha 2" in capsys.readouterr().out
 
     first = out.read_bytes()
-    monkeypatch.setattr(lora, "_gradients", None)  # nothing is trained a second time
+    monkeypatch.setattr(finetuning, "gradients", None)  # nothing is trained a second time
     search.main([str(path), "--out", str(out)])
     assert out.read_bytes() == first
 

@@ -109,7 +109,7 @@ def mix(name: str, ratio: float, draw) -> Mix:
         raise StudyError(f"ratio is {ratio}: it must be >= 0")
     images, shots = get(name).images, draw.shots
     n = round(ratio * len(shots))
-    if images == "real" or n == 0 and images != "synth_only":
+    if images == "real" or (n == 0 and images != "synth_only"):
         return Mix(shots, draw.common)
     if images == "duplicate":
         return Mix(np.concatenate([shots, shots[np.arange(n) % len(shots)]]), draw.common)

@@ -10,10 +10,11 @@ import pandas as pd
 import torch
 
 from fsl_utils import StudyError, metrics, params, store
-from fsl_utils.classifier import arms, features, filters, models
+from fsl_utils.classifier import arms, features, filters, models, plan
 from fsl_utils.data import augmentation
 from fsl_utils.data.datasets import sheets
-from fsl_utils.generator import backbones, lora, regions, sampling
+from fsl_utils.data.tasks import FewShotTask
+from fsl_utils.generator import regions, sampling
 
 KEY_COLUMNS = [
     "domain",
@@ -57,120 +58,18 @@ COLUMNS = [
 TEXTS = ("cell", "image", "group", "partition")  # columns of scores.parquet that repeat a few words
 
 
-def pools(domain, draw, p) -> dict[str, dict]:
-    """The pool requests that arms may draw on: rare and common (from the adapter) and base (without it).
-
-    An adapter that saw no common image (`prior` 0) has moved them all the same: then common ones come from the backbone alone."""
-    adapter = lora.request(
-        domain,
-        draw,
-        p.image_size,
-        p.seed,
-        p.adapter_steps,
-        p.backbone,
-        backbones.settings(p.backbone, p.preset),
-    )
-    how = dict(mode=p.mode, strength=p.strength, guidance=p.guidance, steps=p.steps, seed=p.seed)
-    return {
-        "rare": sampling.request(adapter, domain, draw, **how),
-        "common": sampling.request(
-            adapter, domain, draw, common=True, alone=adapter["prior"] == 0, **how
-        ),
-        "base": sampling.request(adapter, domain, draw, alone=True, **how),
-    }
-
-
-def plan(domain, draw, p) -> list[dict]:
-    """Requests of all cells of a notebook's parameters, arm by arm: their keys in the store.
-
-    What cannot be (see `left_out`) is not among them.
-    """
-    if p.classifier == "probe" and p.init != "imagenet":
-        raise StudyError(
-            f"init is '{p.init}', but the probe has ImageNet features alone: set init='imagenet'"
-        )
-    sources = pools(domain, draw, p)
-    wanted = []
-    for name, ratio in _asked(p):
-        if _why_not(name, ratio, domain, draw, p):
-            continue
-        arm, used = arms.get(name), arms.POOLS.get(arms.get(name).images, ())
-        cell = {
-            "domain": domain.name,
-            "rare_class": domain.rare_class,
-            "protocol": domain.protocol,
-            "data": domain.data_hash,
-            "image_size": p.image_size,
-            "n_real": len(draw.shots),
-            "draw": draw.number,
-            "seed": p.seed,
-            "arm": name,
-            "recipe": vars(arm),
-            "ratio": ratio,
-            "classifier": p.classifier,
-            "init": p.init,
-            "evaluate_on": p.evaluate_on,
-            "pools": {kind: store.key("pool", sources[kind]) for kind in used},
-            "settings": models.PROBE
-            if p.classifier == "probe"
-            else {**models.RESNET, "steps": p.classifier_steps},
-        }
-        if used:
-            cell |= {"backbone": p.backbone, "mode": p.mode, "base": sources[used[0]]["base"]}
-        if arm.images == "lora_filtered":
-            cell["filter"] = store.key("filter", screen(domain, draw, p))
-        if arm.images == "paste":
-            cell["paste"] = regions.SETTINGS
-        wanted.append(cell)
-    return wanted
-
-
-def screen(domain, draw, p) -> dict:
-    """The request of the filter that `lora_filtered` uses."""
-    return filters.request(domain, draw, p.image_size, p.seed, p.filter_steps)
-
-
-def left_out(domain, draw, p) -> list[str]:
-    """The arms and ratios of a notebook's parameters that `plan` leaves out, each with the reason, one line each."""
-    whys = [(name, ratio, _why_not(name, ratio, domain, draw, p)) for name, ratio in _asked(p)]
-    return [f"{name} at {ratio:g}x is left out: {why}" for name, ratio, why in whys if why]
-
-
-def _asked(p) -> Iterator[tuple[str, float]]:
-    for name in p.arms:
-        for ratio in arms.ratios_of(name, p.ratios, p.classifier):
-            yield name, ratio
-
-
-def _why_not(name: str, ratio: float, domain, draw, p) -> str:
-    """Why there is no cell of an arm at a ratio, '' where there is."""
-    images, n = arms.get(name).images, round(ratio * len(draw.shots))
-    if p.classifier == "probe" and name in arms.NOT_FOR_PROBE:
-        return "the probe knows no such recipe"
-    if images == "real_more" and n > len(draw.more):
-        return f"it needs {n} further rare images, but draw {draw.number} has {len(draw.more)}"
-    if images == "paste" and not regions.has_masks(domain):
-        return f"{domain.name} has no pixel masks to cut a defect out by"
-    return ""
-
-
-def run(domain, draw, p) -> Iterator[dict]:
+def run(task: FewShotTask, p) -> Iterator[dict]:
     """Train and score every planned cell that is not in the store; yields each as a row of cells.csv."""
-    wanted = plan(domain, draw, p)
+    planned = plan.cells(task, p)
     device = params.device(p.device)
     evaluated = {
-        "validation": draw.validation,
-        "test": np.union1d(draw.choosing, domain.rows("test")),
+        "validation": task.draw.validation,
+        "test": np.union1d(task.draw.choosing, task.domain.rows("test")),
     }[p.evaluate_on]
-    material = _Material(domain, draw, p, wanted, device)
-    for cell in wanted:
+    material = _Material(task, p, planned, device)
+    for cell in planned:
         yield row(
-            store.make(
-                "cell",
-                cell,
-                lambda out: _build(out, cell, domain, draw, evaluated, material, device),
-                device=device,
-            )
+            cell.make(lambda out: _build(out, cell, evaluated, material, device), device=device)
         )
 
 
@@ -193,13 +92,11 @@ def row(folder: Path) -> dict:
 class _Material:
     """What the cells of one run share: pools, features and images, each fetched when first needed."""
 
-    def __init__(self, domain, draw, p, wanted: list[dict], device: str):
-        self.domain, self.draw, self.p, self.device = domain, draw, p, device
-        self.sources = pools(domain, draw, p)
+    def __init__(self, task: FewShotTask, p, planned: list[plan.CellRequest], device: str):
+        self.task, self.p, self.device = task, p, device
+        self.sources = plan.pools(task, p)
         self.most = {
-            kind: max(
-                (round(c["ratio"] * c["n_real"]) for c in wanted if kind in c["pools"]), default=0
-            )
+            kind: max((cell.n for cell in planned if kind in cell.pools), default=0)
             for kind in self.sources
         }
         self.kept = {}
@@ -210,25 +107,23 @@ class _Material:
         return self.kept[name]
 
     def images(self) -> np.ndarray:
-        return self.domain.images(self.p.image_size)
+        return self.task.images(self.p.image_size)
 
     def pool(self, kind: str) -> np.ndarray:
         return self._once(
             f"pool {kind}",
-            lambda: sampling.pool(
-                self.sources[kind], self.most[kind], self.domain, self.draw, self.device
-            ),
+            lambda: sampling.images_of(self.sources[kind], self.most[kind], self.device),
         )
 
     def features(self) -> np.ndarray:
         needed = ("development", "test") if self.p.evaluate_on == "test" else ("development",)
         return self._once(
             "features",
-            lambda: features.of_domain(self.domain, self.p.image_size, needed, self.device),
+            lambda: features.of_domain(self.task.domain, self.p.image_size, needed, self.device),
         )
 
     def pool_features(self, kind: str) -> np.ndarray:
-        key = store.key("pool", self.sources[kind])
+        key = self.sources[kind].key
         return self._once(
             f"features {kind}",
             lambda: features.of_pool(self.pool(kind), key, sampling.CHUNK, self.device),
@@ -236,28 +131,26 @@ class _Material:
 
     def filtered(self, n: int) -> pd.DataFrame:
         """Verdicts on the rare pool up to the image with which n are kept."""
-        wanted = screen(self.domain, self.draw, self.p)
+        screen = plan.screen(self.task, self.p)
         return self._once(
             f"verdicts {n}",
             lambda: pd.concat(
-                filters.until(self.sources["rare"], n, self.domain, self.draw, wanted, self.device),
+                filters.until(self.sources["rare"], n, screen, self.device),
                 ignore_index=True,
             ),
         )
 
     def pasted(self) -> np.ndarray:
-        n = round(max(self.p.ratios) * len(self.draw.shots))
+        n = round(max(self.p.ratios) * self.task.n_real)
         return self._once(
             "pasted",
-            lambda: regions.paste(self.domain, self.draw, self.p.image_size, self.p.seed, range(n)),
+            lambda: regions.paste(self.task, self.p.image_size, self.p.seed, range(n)),
         )
 
     def pasted_features(self) -> np.ndarray:
         source = {
             "paste": regions.SETTINGS,
-            "data": self.domain.data_hash,
-            "draw": self.draw.number,
-            "n_real": len(self.draw.shots),
+            **self.task.params(),
             "n": len(self.pasted()),
             "seed": self.p.seed,
             "image_size": self.p.image_size,
@@ -276,12 +169,10 @@ class _Material:
             return (self.pool_features(kind) if as_features else self.pool(kind))[:n]
         table = self.filtered(n)
         chunks = -(-len(table) // sampling.CHUNK)
-        looked_at = sampling.pool(
-            self.sources[kind], chunks * sampling.CHUNK, self.domain, self.draw, self.device
-        )
+        looked_at = sampling.images_of(self.sources[kind], chunks * sampling.CHUNK, self.device)
         if as_features:
             looked_at = features.of_pool(
-                looked_at, store.key("pool", self.sources[kind]), sampling.CHUNK, self.device
+                looked_at, self.sources[kind].key, sampling.CHUNK, self.device
             )
         return looked_at[table["number"][table["reason"] == ""]]
 
@@ -290,7 +181,7 @@ class _Material:
 
         def make():
             generator = torch.Generator().manual_seed(self.p.seed)
-            shots = torch.from_numpy(self.images()[self.draw.shots])
+            shots = torch.from_numpy(self.images()[self.task.draw.shots])
             most = round(max(self.p.ratios) * len(shots))
             copies = torch.cat(
                 [
@@ -299,8 +190,8 @@ class _Material:
                 ]
             )[:most]
             source = {
-                "strong": self.domain.data_hash,
-                "draw": self.draw.number,
+                "strong": self.task.domain.data_hash,
+                "draw": self.task.draw.number,
                 "n_real": len(shots),
                 "n": most,
                 "seed": self.p.seed,
@@ -312,16 +203,13 @@ class _Material:
 
 
 def _build(
-    folder: Path, cell: dict, domain, draw, evaluated: np.ndarray, material: _Material, device: str
+    folder: Path, cell: plan.CellRequest, evaluated: np.ndarray, material: _Material, device: str
 ) -> dict:
     """Train one classifier, score it, write scores.parquet; returns the facts for the manifest."""
-    arm, mix, probe, facts = (
-        arms.get(cell["arm"]),
-        arms.mix(cell["arm"], cell["ratio"], draw),
-        cell["classifier"] == "probe",
-        {},
-    )
-    balanced_real = np.concatenate([draw.shots, draw.common])
+    domain, draw = cell.task.domain, cell.task.draw
+    arm, mix = arms.get(cell.arm), arms.mix(cell.arm, cell.ratio, draw)
+    probe, facts = cell.classifier == "probe", {}
+    balanced_real = cell.task.training
     made = material.made(arm.images, mix.synthetic, probe) if mix.synthetic else None
     made_common = (
         (material.pool_features if probe else material.pool)("common")
@@ -337,8 +225,8 @@ def _build(
     if probe:
         real = material.features()
         x, y = mix.gather(real, made, made_common), mix.labels
-        if arm.augmentation == "strong" and cell["ratio"]:
-            copies = material.augmented_features(round(cell["ratio"] * cell["n_real"]))
+        if arm.augmentation == "strong" and cell.ratio:
+            copies = material.augmented_features(cell.n)
             x, y = np.concatenate([x, copies]), np.concatenate([y, np.ones(len(copies), int)])
         begin = time.perf_counter()
         scores = models.score_probe(models.fit_probe(x, y, real[balanced_real]), real[evaluated])
@@ -351,9 +239,9 @@ def _build(
             torch.from_numpy(x),
             torch.from_numpy(mix.labels),
             arm,
-            steps=cell["settings"]["steps"],
-            seed=cell["seed"] * 1000 + cell["draw"],
-            init=cell["init"],
+            steps=cell.settings["steps"],
+            seed=cell.seed * 1000 + draw.number,
+            init=cell.init,
             flips=sheets.SHEETS[domain.name].flips,
             device=device,
         )
@@ -376,7 +264,7 @@ def _build(
     threshold = metrics.choose_threshold(labels[choosing], scores[choosing])
     scored = (
         table["partition"].to_numpy() == "test"
-        if cell["evaluate_on"] == "test"
+        if cell.evaluate_on == "test"
         else np.ones(len(evaluated), bool)
     )
     frame = pd.DataFrame(
@@ -423,7 +311,7 @@ def gather(
     if kept is not None:
         cells, scores = (
             pd.concat([kept[0][COLUMNS], cells]) if rows else kept[0][COLUMNS],
-            [kept[1].astype({name: str for name in TEXTS}), *scores],
+            [kept[1].astype(dict.fromkeys(TEXTS, str)), *scores],
         )
     cells = cells.sort_values([*KEY_COLUMNS, "evaluated_on", "cell"]).reset_index(drop=True)
     rank = {key: i for i, key in enumerate(cells["cell"])}

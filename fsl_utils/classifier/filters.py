@@ -13,7 +13,8 @@ validation: few-shot stays few-shot.
 
 import json
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,25 +28,36 @@ from fsl_utils import store
 from fsl_utils.classifier import arms, models
 from fsl_utils.data import partitions
 from fsl_utils.data.datasets import sheets
+from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import copies, sampling
+from fsl_utils.generator.sampling import PoolRequest
+from fsl_utils.request import Request
 
 RULES = ("copied", "common", "off_manifold")
 SETTINGS = dict(neighbours=5, quantile=0.99, **models.RESNET)
 MOST = 2  # times as many images are looked at as are wanted
 
 
-def request(domain, draw, image_size: int, seed: int, steps: int) -> dict:
-    """All that determines a filter: its key in the store is the hash of this. steps: of the filter network."""
-    return {
-        "domain": domain.name,
-        "data": domain.data_hash,
-        "draw": draw.number,
-        "n_real": len(draw.shots),
-        "image_size": image_size,
-        "seed": seed,
-        "steps": steps,
-        **SETTINGS,
-    }
+@dataclass(frozen=True)
+class FilterRequest(Request):
+    """All that determines a filter. steps: of the filter network."""
+
+    stage: ClassVar[str] = "filter"
+    task: FewShotTask
+    image_size: int
+    seed: int
+    steps: int
+
+    def params(self) -> dict:
+        """Its key in the store is the hash of this."""
+        return {
+            **self.task.params(),
+            "domain": self.task.domain.name,
+            "image_size": self.image_size,
+            "seed": self.seed,
+            "steps": self.steps,
+            **SETTINGS,
+        }
 
 
 class Filter(NamedTuple):
@@ -57,23 +69,24 @@ class Filter(NamedTuple):
     distance: float
 
 
-def train(domain, draw, wanted: dict, device: str = "cpu") -> Filter:
-    """The filter that `wanted` (of `request`) asks for, from the store or trained now."""
-    images, training = domain.images(wanted["image_size"]), arms.mix("real", 0, draw)
+def train(request: FilterRequest, device: str = "cpu") -> Filter:
+    """The filter, from the store or trained now."""
+    task, draw = request.task, request.task.draw
+    images = task.images(request.image_size)
 
     def build(folder):
-        seed = int(partitions.generator("filter", wanted["seed"], draw.number).integers(2**31))
+        seed = int(partitions.generator("filter", request.seed, draw.number).integers(2**31))
         steps = models.train_resnet(
-            torch.from_numpy(training.gather(images)),
-            torch.from_numpy(training.labels),
+            torch.from_numpy(images[task.training]),
+            torch.from_numpy(draw.labels[task.training]),
             arms.get("real"),
-            steps=wanted["steps"],
+            steps=request.steps,
             seed=seed,
             init="scratch",
-            flips=sheets.SHEETS[domain.name].flips,
+            flips=sheets.SHEETS[task.domain.name].flips,
             device=device,
         )
-        for state in tqdm(steps, desc="filter network", total=wanted["steps"], mininterval=1):
+        for state in tqdm(steps, desc="filter network", total=request.steps, mininterval=1):
             last = state
         save_file(
             {
@@ -83,7 +96,7 @@ def train(domain, draw, wanted: dict, device: str = "cpu") -> Filter:
             folder / "network.safetensors",
         )
         model = _network(folder, device)  # as it will be read again
-        real, _ = _look(model, training.gather(images), device)
+        real, _ = _look(model, images[task.training], device)
         np.savez(folder / "real.npz", features=real)
         chosen, scores = _look(model, images[draw.choosing], device)
         away = neighbour_distance(chosen, real, SETTINGS["neighbours"])
@@ -93,7 +106,7 @@ def train(domain, draw, wanted: dict, device: str = "cpu") -> Filter:
         }
         (folder / "limits.json").write_text(json.dumps(limits))
 
-    folder = store.make("filter", wanted, build, device=device)
+    folder = request.make(build, device=device)
     with np.load(folder / "real.npz", allow_pickle=False) as file:
         return Filter(
             _network(folder, device),
@@ -142,42 +155,37 @@ def judge(
 
 
 def verdicts(
-    pool: dict, n: int, domain, draw, wanted: dict, device: str = "cpu"
+    pool: PoolRequest, n: int, request: FilterRequest, device: str = "cpu"
 ) -> Iterator[pd.DataFrame]:
     """`judge` of the first n images of a pool with their `number`, chunk by chunk, each from the store or made now; the last is cut to n."""
     used = rule = None
     whole = -(-n // sampling.CHUNK) * sampling.CHUNK
-    for chunk, images in enumerate(sampling.chunks(pool, whole, domain, draw, device)):
+    for chunk, images in enumerate(sampling.chunks(pool, whole, device)):
 
         def build(folder):
             nonlocal used, rule
-            used = used or train(domain, draw, wanted, device)
-            rule = rule or copies.rule(domain, draw, wanted["image_size"], unseen=draw.common)
+            used = used or train(request, device)
+            common = request.task.draw.common
+            rule = rule or copies.rule(request.task, request.image_size, unseen=common)
             numbers = np.arange(len(images)) + chunk * sampling.CHUNK
-            nearest = copies.judge(
-                images, rule, sampling.resembled(pool, numbers, rule.rows, draw)
-            ).nearest
-            table = judge(images, used, nearest, device)
+            meant = sampling.resembled(pool, numbers, rule.rows)
+            table = judge(images, used, copies.judge(images, rule, meant).nearest, device)
             table.insert(0, "number", numbers)
             table.to_parquet(folder / "verdicts.parquet", index=False)
 
-        asked = {
-            "pool": store.key("pool", pool),
-            "chunk": chunk,
-            "filter": store.key("filter", wanted),
-        }
-        folder = store.make("verdicts", asked, build, device=device)
+        params = {"pool": pool.key, "chunk": chunk, "filter": request.key}
+        folder = store.make("verdicts", params, build, device=device)
         yield pd.read_parquet(folder / "verdicts.parquet")[: n - chunk * sampling.CHUNK]
 
 
 def until(
-    pool: dict, n: int, domain, draw, wanted: dict, device: str = "cpu"
+    pool: PoolRequest, n: int, request: FilterRequest, device: str = "cpu"
 ) -> Iterator[pd.DataFrame]:
     """Verdicts on a pool's images in order, up to the one with which n are kept, at most 2 n of them.
 
     So what is kept for 4x is the beginning of what is kept for 20x. Fewer kept rows than n: a shortfall.
     """
-    for table in verdicts(pool, MOST * n, domain, draw, wanted, device):
+    for table in verdicts(pool, MOST * n, request, device):
         kept = (table["reason"] == "").cumsum()
         yield table[kept - (table["reason"] == "") < n]
         n -= kept.iloc[-1]

@@ -8,9 +8,10 @@ from fsl_utils import StudyError
 from fsl_utils.data import domains
 from fsl_utils.figures import sheets
 from fsl_utils.generator import sampling
+from fsl_utils.generator.adapter import AdapterRequest
 
 
-def sampler(domain, draw, adapter: dict, device: str = "cpu") -> None:
+def sampler(adapter: AdapterRequest, device: str = "cpu") -> None:
     """Knobs for mode, guidance, strength, steps and seed: eight images at every turn of one, or at the button."""
     mode = widgets.Dropdown(options=sampling.MODES, description="mode")
     once = dict(continuous_update=False)  # when the knob is let go
@@ -25,10 +26,8 @@ def sampler(domain, draw, adapter: dict, device: str = "cpu") -> None:
         with out:
             out.clear_output(wait=True)
             try:
-                wanted = sampling.request(
+                pool = sampling.PoolRequest.of(
                     adapter,
-                    domain,
-                    draw,
                     mode=mode.value,
                     guidance=guidance.value,
                     strength=strength.value,
@@ -36,20 +35,15 @@ def sampler(domain, draw, adapter: dict, device: str = "cpu") -> None:
                     seed=seed.value,
                 )
                 if "backbone" not in opened:
-                    opened["backbone"] = sampling.open_backbone(wanted, device)
-                images = sampling.sample(opened["backbone"], wanted, range(8), domain, draw)
+                    opened["backbone"] = sampling.open_backbone(pool, device)
+                images = sampling.sample(opened["backbone"], pool, range(8))
             except StudyError as error:
                 print(f"error: {error}")
                 return
             rows = [(f"{mode.value}, guidance {guidance.value:g}", images)]
             if mode.value != "noise":
-                rows.insert(
-                    0,
-                    (
-                        "made from",
-                        domain.images(images.shape[-1])[sampling.sources(wanted, range(8), draw)],
-                    ),
-                )
+                real = pool.task.images(images.shape[-1])
+                rows.insert(0, ("made from", real[sampling.sources(pool, range(8))]))
             figure = sheets.sheet(rows, per_row=8)
             display(figure)
             plt.close(figure)

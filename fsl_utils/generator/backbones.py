@@ -84,98 +84,83 @@ CARDS = {
 }
 NAMES = ("mini", *CARDS)
 
-# What a backbone changes in lora.SETTINGS. shift is in pixels of 512; dropout of the adapter; optimiser 'adamw8bit' holds its
-# state in 8 bits, quantise 'nf4' the transformer in 4 (both bitsandbytes'); views: augmented views of an image, encoded once.
-COMMON = dict(
-    rank=16,
-    alpha=16.0,
-    learning_rate=1e-4,
-    batch=4,
-    prior=0.25,
-    shift=16,
-    dropout=0.0,
-    optimiser="adamw",
-    quantise="",
-    views=4,
-)
-PAPER = dict(
-    rank=64, alpha=8.0, dropout=0.08, learning_rate=5e-3, optimiser="adamw8bit", quantise="nf4"
-)  # arXiv 2605.11898, with adapter_steps=200
-SETTINGS = {"mini": {}, "sd15": COMMON, "flux2-klein-4b": COMMON, "flux2-dev": COMMON | PAPER}
-PRESETS = {"": {}, "paper": PAPER}
 
-
-def settings(name: str, preset: str = "") -> dict:
-    """What a backbone and a preset change in lora.SETTINGS. Raises StudyError for an unknown name, or a preset where it has no meaning."""
-    if name not in NAMES:
-        raise StudyError(f"unknown backbone '{name}': known are {', '.join(NAMES)}")
-    if preset not in PRESETS:
-        raise StudyError(
-            f"unknown preset '{preset}': known are {', '.join(p for p in PRESETS if p)}, or '' for none"
-        )
-    if preset and name in ("mini", "sd15"):
-        raise StudyError(f"preset '{preset}' is for FLUX.2: set preset='' or backbone='flux2-dev'")
-    return SETTINGS[name] | PRESETS[preset]
-
-
-def request(name: str, domain, image_size: int, quantise: str = "") -> dict:
-    """What determines a backbone, as part of the key of an adapter or a pool; `load` opens it from there.
+@dataclass(frozen=True)
+class Pretrained:
+    """What determines a pretrained backbone, as part of the key of an adapter or a pool.
 
     The large ones paint more pixels than the study's `image_size`: their images are resized as real ones are.
     """
+
+    name: str
+    base: str  # what names the weights
+    prompts: tuple[str, ...] = ()
+    channels: int = 1  # of the domain's images
+    image_size: int | None = None  # None: images stay as the backbone paints them
+
+    def params(self) -> dict:
+        """Its part of a key."""
+        if self.name == "mini":
+            return {"base": self.base}
+        return {
+            "backbone": self.name,
+            "base": self.base,
+            "prompts": list(self.prompts),
+            "channels": self.channels,
+            "image_size": self.image_size,
+        }
+
+    def open(self, device: str = "cpu"):
+        """The backbone in eval mode: mini.Mini, or a large.Large with the domain's prompts.
+
+        Raises StudyError where weights are missing, gated, incomplete or damaged, or memory or disk does not suffice.
+        """
+        if self.name == "mini":
+            return mini.load(device=device)
+        from fsl_utils.generator import large
+
+        try:
+            return large.load(
+                self.name,
+                CARDS[self.name].pipeline,
+                weights(self.name),
+                self.base,
+                list(self.prompts),
+                self.channels,
+                CARDS[self.name].batch,
+                device,
+                self.base.partition("+")[2],
+            )
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(self.name) from error
+
+
+def pretrained(name: str, domain, image_size: int = 64, quantise: str = "") -> Pretrained:
+    """The backbone of a name for a domain's images."""
+    base = identity(name, quantise)
     if name == "mini":
-        return {"base": store.sha256(mini.weights())}
-    from fsl_utils.generator import (
-        large,  # here and below: transformers is imported only where it is needed
-    )
+        return Pretrained(name, base)
+    from fsl_utils.generator import large  # transformers is imported only where it is needed
 
-    return {
-        "backbone": name,
-        "base": identity(name, quantise),
-        "prompts": list(large.prompts(domain)),
-        "channels": domain.channels,
-        "image_size": image_size,
-    }
+    return Pretrained(name, base, large.prompts(domain), domain.channels, image_size)
 
 
-def of(adapter: dict) -> dict:
-    """The backbone's part of what lora.request returned: what `request` had put in."""
-    if adapter["backbone"] == "mini":
-        return {"base": adapter["base"]}
-    return {
-        name: adapter[name] for name in ("backbone", "base", "prompts", "channels", "image_size")
-    }
-
-
-def load(asked: dict, device: str = "cpu"):
-    """Open a backbone that was asked for with `request`, in eval mode: mini.Mini, or a large.Large with the domain's prompts.
-
-    Raises StudyError where weights are missing, gated, incomplete or damaged, or memory or disk does not suffice.
-    """
-    name = asked.get("backbone", "mini")
-    if name == "mini":
-        return mini.load(device=device)
-    from fsl_utils.generator import large
-
-    card, folder, quantise = CARDS[name], weights(name), asked["base"].partition("+")[2]
-    try:
-        return large.load(
-            name,
-            card.pipeline,
-            folder,
-            asked["base"],
-            asked["prompts"],
-            asked["channels"],
-            card.batch,
-            device,
-            quantise,
+def check_size(backbone, image_size: int) -> None:
+    """Raise StudyError where a backbone cannot be fine-tuned for images of this size."""
+    size = backbone.image_size
+    if image_size > size or (backbone.name == "mini" and image_size != size):
+        raise StudyError(
+            f"image_size is {image_size}, but {backbone.name} paints {size} pixels: set image_size={size}"
         )
-    except torch.OutOfMemoryError as error:
-        raise out_of_memory(name) from error
 
 
 def identity(name: str, quantise: str = "") -> str:
-    """What names a backbone's weights in keys: the commit, or the hash of a local folder's files; of mini the file's SHA-256."""
+    """What names a backbone's weights in keys: the commit, or the hash of a local folder's files; of mini the file's SHA-256.
+
+    Raises StudyError for an unknown name.
+    """
+    if name not in NAMES:
+        raise StudyError(f"unknown backbone '{name}': known are {', '.join(NAMES)}")
     if name == "mini":
         return store.sha256(mini.weights())
     local = os.environ.get(variable(name))

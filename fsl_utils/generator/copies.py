@@ -9,14 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
+import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from sklearn.model_selection import GroupKFold
 
 from fsl_utils import StudyError
 from fsl_utils.data.datasets import sheets
-from fsl_utils.pools import distances
+from fsl_utils.data.tasks import FewShotTask
 
 QUANTILE = 0.02
+SIZE = 64  # pixels; images of another size are resized to it
 SHIFT = 2  # pixels of 64: what the light augmentation moves shots by
 BLUR = 1.5  # standard deviation in pixels: noise and softness of a copy shall not hide it
 STEP = 2  # after the blur every second pixel tells as much
@@ -52,14 +55,15 @@ class Verdicts(NamedTuple):
         return float(self.nearest["copied"].mean())
 
 
-def references(domain, draw) -> np.ndarray:
+def references(task: FewShotTask) -> np.ndarray:
     """Positions of the real images that a pool could copy: the shots, the common images that the adapter is trained beside
     them (prior preservation), and the base images of the backbone."""
-    return np.concatenate([draw.shots, draw.common, domain.rows("base", 0)])
+    return np.concatenate([task.training, task.domain.rows("base", 0)])
 
 
-def held_out(domain, draw) -> np.ndarray:
+def held_out(task: FewShotTask) -> np.ndarray:
     """Positions of the rare development images that neither adapter nor backbone has seen."""
+    draw = task.draw
     return np.concatenate([draw.more, draw.validation[draw.labels[draw.validation] == 1]])
 
 
@@ -86,14 +90,7 @@ def distance_matrix(images: np.ndarray, real: np.ndarray, flips: str) -> np.ndar
     return best.clip(min=0)
 
 
-def check(
-    images: np.ndarray, domain, draw, image_size: int, unseen: np.ndarray | None = None
-) -> Verdicts:
-    """Judge synthetic images, uint8 [N, C, S, S], by `rule` of the same arguments. Raises StudyError where there is none to judge."""
-    return judge(images, rule(domain, draw, image_size, unseen))
-
-
-def rule(domain, draw, image_size: int, unseen: np.ndarray | None = None) -> Rule:
+def rule(task: FewShotTask, image_size: int, unseen: np.ndarray | None = None) -> Rule:
     """The rule that judges images against the draw's shots and common training images and the domain's base images.
 
     unseen: positions of the real images that set the threshold; without it the held-out rare ones,
@@ -101,8 +98,9 @@ def rule(domain, draw, image_size: int, unseen: np.ndarray | None = None) -> Rul
     stay few-shot and passes `draw.common`. No image is compared with its own group, so that these, references themselves,
     tell as much as images that nothing saw. Raises StudyError where there is no unseen image.
     """
-    rows, real = references(domain, draw), domain.images(image_size)
-    unseen = held_out(domain, draw) if unseen is None else unseen
+    domain, draw = task.domain, task.draw
+    rows, real = references(task), domain.images(image_size)
+    unseen = held_out(task) if unseen is None else unseen
     flips, names = sheets.SHEETS[domain.name].flips, domain.table["image"].to_numpy()
     apart = distance_matrix(real[unseen], real[rows], flips)
     apart = np.where(draw.groups[unseen][:, None] == draw.groups[rows], np.inf, apart).min(axis=1)
@@ -165,8 +163,20 @@ def false_alarm(nearest: np.ndarray, groups: np.ndarray) -> float:
     return float(np.concatenate(called).mean())
 
 
+def resized(images: np.ndarray) -> torch.Tensor:
+    """uint8 [N, C, H, W] -> float32 [N, C, 64, 64] in 0..255."""
+    pixels = torch.from_numpy(
+        np.array(images)
+    ).float()  # copied: a memory-mapped array is read-only
+    if pixels.shape[-2:] != (SIZE, SIZE):
+        pixels = F.interpolate(
+            pixels, size=(SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False
+        )
+    return pixels
+
+
 def _smooth(images: np.ndarray) -> np.ndarray:
-    pixels = distances.resized(images).numpy()
+    pixels = resized(images).numpy()
     return gaussian_filter(pixels, (0, 0, BLUR, BLUR), mode="nearest")
 
 

@@ -13,6 +13,7 @@ from scipy.ndimage import affine_transform, distance_transform_edt, gaussian_fil
 from fsl_utils import StudyError
 from fsl_utils.data import images, partitions
 from fsl_utils.data.datasets import readers, sheets
+from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import mini
 
 # Lengths are pixels of 64. margin: around a mask, whose edge is part of the defect. feather: the ramp from anew to kept.
@@ -29,20 +30,21 @@ def has_masks(domain) -> bool:
     return domain.name == "magnetic_tile"
 
 
-def masks(domain, draw, size: int) -> tuple[np.ndarray, np.ndarray]:
+def masks(task: FewShotTask, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The shots that have a mask with a mark, as positions in the domain's table [n], and these masks, bool [n, size, size].
 
     A few rare tiles have an empty mask. Raises StudyError where no shot has a mark, or a mask is missing.
     """
-    paths = [readers.mask_path(path) for path in domain.table["path"].iloc[draw.shots]]
+    shots = task.draw.shots
+    paths = [readers.mask_path(path) for path in task.domain.table["path"].iloc[shots]]
     found = images.read_all(paths, size, 1, progress=False)[:, 0] >= MARKED
     marked = found.any(axis=(1, 2))
     if not marked.any():
         raise StudyError(
-            f"none of the masks of the {len(paths)} shots of draw {draw.number} marks a pixel (first: {paths[0]}): "
+            f"none of the masks of the {len(paths)} shots of draw {task.draw.number} marks a pixel (first: {paths[0]}): "
             "take another draw, or a mode without masks"
         )
-    return draw.shots[marked], found[marked]
+    return shots[marked], found[marked]
 
 
 def placement(
@@ -95,23 +97,25 @@ def feathered(mask: np.ndarray) -> np.ndarray:
     ).astype(np.float32)
 
 
-def of_pool(backbone, wanted: dict, numbers, clean: torch.Tensor, domain, draw) -> np.ndarray:
-    """Weight of what is made anew in images `numbers` of a pool, float32 [n, 1, S, S] in 0..1 (see `feathered`).
+def of_pool(backbone, pool, numbers, clean: torch.Tensor) -> np.ndarray:
+    """Weight of what is made anew in images `numbers` of a pool (a PoolRequest), float32 [n, 1, S, S] in 0..1 (see `feathered`).
 
     clean: latents of their sources, [n, C, h, w]. Raises StudyError where an image has no region.
     """
-    size = backbone.image_size
+    domain = pool.task.domain
     if has_masks(domain):
-        flips, (_, found) = sheets.SHEETS[domain.name].flips, masks(domain, draw, size)
+        flips, (_, found) = (
+            sheets.SHEETS[domain.name].flips,
+            masks(pool.task, backbone.image_size),
+        )
         marked = [
-            _warped(found, flips, partitions.generator("region", wanted["seed"], i))
-            for i in numbers
+            _warped(found, flips, partitions.generator("region", pool.seed, i)) for i in numbers
         ]
     else:
         # The backbone alone knows no rare class; there, what sets the common class apart from any image.
-        rows = (mini.RARE if wanted["adapter"] else mini.NULL, mini.condition(domain.name))
+        rows = (mini.RARE if pool.adapter else mini.NULL, mini.condition(domain.name))
         marked = [
-            difference(backbone, latents[None], rows, wanted["seed"], i)
+            difference(backbone, latents[None], rows, pool.seed, i)
             for latents, i in zip(clean, numbers)
         ]
     return np.stack([feathered(mask) for mask in marked])[:, None]
@@ -160,17 +164,18 @@ def difference(
     )
 
 
-def paste(domain, draw, size: int, seed: int, numbers) -> np.ndarray:
+def paste(task: FewShotTask, size: int, seed: int, numbers) -> np.ndarray:
     """Common training images with a shot's defect pasted on, uint8 [n, C, size, size]: the arm `paste`.
 
     Image i depends on (seed, i) alone. The shot is mirrored, turned and moved with its mask, brought to the brightness
     of the image around the mask, and blended over the mask's margin: NSA (Schlüter et al. 2022) without its Poisson blending.
     """
-    shots, found = masks(domain, draw, size)
+    domain = task.domain
+    shots, found = masks(task, size)
     real, flips, out = domain.images(size), sheets.SHEETS[domain.name].flips, []
     for i in numbers:
         rng = partitions.generator("paste", seed, i)
-        target, k = real[rng.choice(draw.common)].astype(float), rng.integers(len(found))
+        target, k = real[rng.choice(task.draw.common)].astype(float), rng.integers(len(found))
         place = placement(found[k], flips, rng)
         patch = np.stack([moved(channel, place) for channel in real[shots[k]]])
         weight = feathered(moved(found[k], place))

@@ -6,6 +6,8 @@ killed run keeps its finished chunks.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,155 +15,164 @@ import torch.nn.functional as F
 
 from fsl_utils import StudyError, store
 from fsl_utils.data import images, partitions
-from fsl_utils.generator import backbones, lora, mini, regions
+from fsl_utils.data.tasks import FewShotTask
+from fsl_utils.generator import adapter as adapters
+from fsl_utils.generator import backbones, mini, regions
+from fsl_utils.generator.adapter import AdapterRequest
+from fsl_utils.request import Request
 
 CHUNK = 50
 # from_shot, from_common: image-to-image from a shot or a common training image of the draw. inpaint: a region of the latter.
 MODES = ("noise", "from_shot", "from_common", "inpaint")
 
 
-def request(
-    adapter: dict | None,
-    domain,
-    draw,
-    *,
-    mode: str = "noise",
-    strength: float = 0.6,
-    guidance: float = 1.0,
-    steps: int = 20,
-    seed: int = 0,
-    common: bool = False,
-    alone: bool = False,
-) -> dict:
-    """All that determines a pool but its size. `adapter`: what lora.request returned; `alone`: its backbone without it
-    (None: mini alone). `common`: images of the common class in place of the rare one."""
-    if mode not in MODES:
-        raise StudyError(f"unknown mode '{mode}': known are {', '.join(MODES)}")
-    if not 0 < strength <= 1:
-        raise StudyError(f"strength is {strength}: take a value in (0, 1]")
-    backbone = (
-        backbones.of(adapter) if adapter else backbones.request("mini", domain, mini.IMAGE_SIZE)
-    )
-    adapter = None if alone else adapter
-    wanted = {
-        **backbone,
-        "domain": domain.name,
-        "mode": mode,
-        "guidance": float(guidance),
-        "steps": steps,
-        "seed": seed,
-        "condition": "common" if common or adapter is None else "rare",
-        "adapter": store.key("adapter", adapter) if adapter else None,
-    }
-    if mode != "noise":  # its sources are images of the draw
-        wanted |= {
-            "strength": float(strength),
-            "data": domain.data_hash,
-            "draw": draw.number,
-            "n_real": len(draw.shots),
+@dataclass(frozen=True)
+class PoolRequest(Request):
+    """All that determines a pool but its size: sampled with an adapter, or from its backbone alone (None)."""
+
+    stage: ClassVar[str] = "pool"
+    task: FewShotTask
+    backbone: backbones.Pretrained
+    adapter: AdapterRequest | None = None
+    mode: str = "noise"
+    strength: float = 0.6
+    guidance: float = 1.0
+    steps: int = 20
+    seed: int = 0
+    common: bool = False  # images of the common class, the only one that a backbone alone knows
+
+    def __post_init__(self):
+        if self.mode not in MODES:
+            raise StudyError(f"unknown mode '{self.mode}': known are {', '.join(MODES)}")
+        if not 0 < self.strength <= 1:
+            raise StudyError(f"strength is {self.strength}: take a value in (0, 1]")
+
+    @classmethod
+    def of(cls, adapter: AdapterRequest, **how):
+        """Sampled with an adapter."""
+        return cls(adapter.task, adapter.backbone, adapter, **how)
+
+    @classmethod
+    def alone(cls, adapter: AdapterRequest, **how):
+        """Sampled from an adapter's backbone without it."""
+        return cls(adapter.task, adapter.backbone, **how)
+
+    @property
+    def condition(self) -> int:
+        """Row of the backbone's embedding (see `mini`)."""
+        alone = self.common or self.adapter is None
+        return mini.condition(self.task.domain.name) if alone else mini.RARE
+
+    def params(self) -> dict:
+        """Its key in the store is the hash of this."""
+        params = {
+            **self.backbone.params(),
+            "domain": self.task.domain.name,
+            "mode": self.mode,
+            "guidance": float(self.guidance),
+            "steps": self.steps,
+            "seed": self.seed,
+            "condition": "rare" if self.condition == mini.RARE else "common",
+            "adapter": self.adapter.key if self.adapter else None,
         }
-    if mode == "inpaint":
-        wanted |= {"region": regions.SETTINGS}
-    return wanted
+        if self.mode != "noise":  # its sources are images of the draw
+            params |= {"strength": float(self.strength), **self.task.params()}
+        if self.mode == "inpaint":
+            params |= {"region": regions.SETTINGS}
+        return params
 
 
-def chunks(wanted: dict, n: int, domain, draw, device: str = "cpu") -> Iterator[np.ndarray]:
+def chunks(pool: PoolRequest, n: int, device: str = "cpu") -> Iterator[np.ndarray]:
     """The pool's images in order, uint8 [50, C, S, S] at a time, from the store or made now; the last is cut to n."""
     backbone = None
     for number in range(-(-n // CHUNK)):
-        params = {**wanted, "chunk": number}
 
         def build(folder):
             nonlocal backbone
-            backbone = backbone or open_backbone(wanted, device)
-            np.savez_compressed(
-                folder / "images.npz",
-                images=sample(
-                    backbone, wanted, range(number * CHUNK, (number + 1) * CHUNK), domain, draw
-                ),
-            )
+            backbone = backbone or open_backbone(pool, device)
+            numbers = range(number * CHUNK, (number + 1) * CHUNK)
+            np.savez_compressed(folder / "images.npz", images=sample(backbone, pool, numbers))
 
-        folder = store.make("pool", params, build, device=device)
+        folder = store.make("pool", {**pool.params(), "chunk": number}, build, device=device)
         with np.load(folder / "images.npz", allow_pickle=False) as file:
             yield file["images"][: n - number * CHUNK]
 
 
-def pool(wanted: dict, n: int, domain, draw, device: str = "cpu") -> np.ndarray:
+def images_of(pool: PoolRequest, n: int, device: str = "cpu") -> np.ndarray:
     """The first n images of a pool, uint8 [n, C, S, S]."""
-    return np.concatenate(list(chunks(wanted, n, domain, draw, device)))
+    return np.concatenate(list(chunks(pool, n, device)))
 
 
-def open_backbone(wanted: dict, device: str = "cpu"):
+def open_backbone(pool: PoolRequest, device: str = "cpu"):
     """The backbone that a pool is sampled from, with its adapter. Raises StudyError where that is missing."""
-    backbone = backbones.load(wanted, device)
-    if wanted["adapter"] is None:
+    backbone = pool.backbone.open(device)
+    if pool.adapter is None:
         return backbone
-    folder = store.root() / "adapter" / wanted["adapter"]
+    folder = pool.adapter.place
     if not folder.is_dir() or store.damage(folder):
         raise StudyError(
             f"{folder}: the adapter is missing or damaged; fine-tune it with notebook 02 and the same parameters"
         )
-    return lora.load(backbone, folder)
+    return adapters.load(backbone, folder)
 
 
-def sample(backbone, wanted: dict, numbers, domain, draw) -> np.ndarray:
+def sample(backbone, pool: PoolRequest, numbers) -> np.ndarray:
     """Sample images `numbers` of a pool, uint8 [n, C, S, S], with the backbone's solver and `guidance`.
 
     What a large backbone paints is resized to the study's image_size as real images are. Out of memory: the batch is halved until it fits.
     """
-    row = mini.condition(wanted["domain"]) if wanted["condition"] == "common" else mini.RARE
     parts, todo, batch = [], list(numbers), min(CHUNK, backbone.batch)
     while todo:
         try:
-            parts.append(_sample_batch(backbone, wanted, todo[:batch], row, domain, draw))
+            parts.append(_sample_batch(backbone, pool, todo[:batch]))
             todo = todo[batch:]
         except (torch.OutOfMemoryError, MemoryError):
             if batch == 1:
                 raise backbones.out_of_memory(backbone.name) from None
             batch //= 2
             print(f"out of memory: going on with batches of {batch}")
-    return images.resize(np.concatenate(parts), wanted.get("image_size", backbone.image_size))
+    return images.resize(np.concatenate(parts), pool.backbone.image_size or backbone.image_size)
 
 
 @torch.inference_mode()
-def _sample_batch(backbone, wanted, numbers, row, domain, draw) -> np.ndarray:
-    size, mode, n = backbone.image_size, wanted["mode"], len(numbers)
+def _sample_batch(backbone, pool: PoolRequest, numbers) -> np.ndarray:
+    n = len(numbers)
     noise = torch.stack(
         [
             torch.randn(
                 backbone.latent_shape,
-                generator=torch.Generator().manual_seed(image_seed(wanted["seed"], i)),
+                generator=torch.Generator().manual_seed(image_seed(pool.seed, i)),
             )
             for i in numbers
         ]
     )
     noise = noise.to(backbone.device, backbone.dtype)
-    solver = backbone.solver(wanted["steps"])
+    solver = backbone.solver(pool.steps)
     timesteps, latents = solver.timesteps, noise
-    if mode != "noise":
+    if pool.mode != "noise":
         # As diffusers' image-to-image pipelines: the last `strength` of the steps, from the noised source.
-        skipped = min(wanted["steps"] - 1, round(wanted["steps"] * (1 - wanted["strength"])))
+        skipped = min(pool.steps - 1, round(pool.steps * (1 - pool.strength)))
         timesteps = timesteps[skipped:]
         solver.set_begin_index(skipped)
-        begin_with = domain.images(size)[sources(wanted, numbers, draw)]
+        begin_with = pool.task.images(backbone.image_size)[sources(pool, numbers)]
         clean = backbone.encode(begin_with)
         latents = solver.add_noise(clean, noise, timesteps[:1].repeat(n))
-    if mode == "inpaint":
-        weight = regions.of_pool(backbone, wanted, numbers, clean, domain, draw)
+    if pool.mode == "inpaint":
+        weight = regions.of_pool(backbone, pool, numbers, clean)
         anew = (
             F.adaptive_max_pool2d(torch.from_numpy(weight), clean.shape[-2:]).to(clean.device) > 0
         )
-    condition = torch.full((n,), row, device=noise.device)
+    condition = torch.full((n,), pool.condition, device=noise.device)
     for t in timesteps:
         latents = solver.step(
-            _guided(backbone, latents, t.expand(n), condition, wanted["guidance"]), t, latents
+            _guided(backbone, latents, t.expand(n), condition, pool.guidance), t, latents
         ).prev_sample
         if (
-            mode == "inpaint"
+            pool.mode == "inpaint"
         ):  # what is kept is the source, noised anew (RePaint, Lugmayr et al. 2022): the region grows into it
             latents = torch.where(anew, latents, solver.add_noise(clean, noise, t.repeat(n)))
     painted = backbone.decode(latents)
-    if mode == "inpaint":
+    if pool.mode == "inpaint":
         painted = np.rint(begin_with + weight * (painted.astype(np.float32) - begin_with)).astype(
             np.uint8
         )
@@ -181,25 +192,24 @@ def _guided(backbone, latents, timesteps, condition, guidance: float) -> torch.T
     return without + guidance * (with_it - without)
 
 
-def sources(wanted: dict, numbers, draw) -> np.ndarray | None:
+def sources(pool: PoolRequest, numbers) -> np.ndarray | None:
     """Positions in the domain's table of the images that `numbers` of a pool start from, [n]; None for mode 'noise'."""
-    if wanted["mode"] == "noise":
+    if pool.mode == "noise":
         return None
-    rows = draw.shots if wanted["mode"] == "from_shot" else draw.common
-    return np.array(
-        [partitions.generator("source", wanted["seed"], i).choice(rows) for i in numbers]
-    )
+    rows = pool.task.draw.shots if pool.mode == "from_shot" else pool.task.draw.common
+    return np.array([partitions.generator("source", pool.seed, i).choice(rows) for i in numbers])
 
 
-def resembled(wanted: dict, numbers, rows: np.ndarray, draw) -> np.ndarray | None:
+def resembled(pool: PoolRequest, numbers, rows: np.ndarray) -> np.ndarray | None:
     """Which of the real images at positions `rows` [M] the images `numbers` of a pool are meant to resemble, bool [n, M], or None.
 
     An image made from a common one shows that tile or patient again, which is no copy of the rare class: all images of
     its source's group. An image made from a shot that comes out as the shot is a copy.
     """
-    if wanted["mode"] not in ("from_common", "inpaint"):
+    if pool.mode not in ("from_common", "inpaint"):
         return None
-    return draw.groups[sources(wanted, numbers, draw)][:, None] == draw.groups[rows]
+    groups = pool.task.draw.groups
+    return groups[sources(pool, numbers)][:, None] == groups[rows]
 
 
 def image_seed(seed: int, number: int) -> int:

@@ -1,4 +1,4 @@
-"""Perceptual distance between images: LPIPS where AlexNet's weights can be had, else the same measure over EfficientNet-Lite0.
+"""Perceptual distance between images: the same measure over EfficientNet-Lite0, or LPIPS where it is asked for by name.
 
 Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, CVPR 2018:
 features of several layers, scaled to unit length over the channels at each place, squared
@@ -8,8 +8,6 @@ between two vectors, one an image, so the network sees each image once, not once
 
 import functools
 import pickle
-import socket
-import urllib.request
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,16 +16,19 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights
 
 from fsl_utils import StudyError
 from fsl_utils.classifier import features
+from fsl_utils.generator.copies import resized
 
-SIZE = 64  # pixels; images of another size are resized to it
 BATCH = 32
-ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
-PATIENCE = 5  # seconds without an answer after which the network counts as out of reach
+TRUNKS = {
+    "alex": ("AlexNet", AlexNet_Weights.IMAGENET1K_V1),
+    "squeeze": ("SqueezeNet 1.1", SqueezeNet1_1_Weights.IMAGENET1K_V1),
+}
 
-# Blocks of EfficientNet-Lite0 that end a resolution: 32, 16, 8, 4 and 2 pixels wide at SIZE.
+# Blocks of EfficientNet-Lite0 that end a resolution: 32, 16, 8, 4 and 2 pixels wide at 64.
 ENET_BLOCKS = (0, 2, 4, 10, 15)
 
 
@@ -59,78 +60,46 @@ class Measure:
         )
 
 
-def resized(images: np.ndarray) -> torch.Tensor:
-    """uint8 [N, C, H, W] -> float32 [N, C, 64, 64] in 0..255."""
-    pixels = torch.from_numpy(
-        np.array(images)
-    ).float()  # copied: a memory-mapped array is read-only
-    if pixels.shape[-2:] != (SIZE, SIZE):
-        pixels = F.interpolate(
-            pixels, size=(SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False
-        )
-    return pixels
-
-
 def between(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Distance of vector i of `u` to vector i of `v`, both [N, D]: float32 [N]."""
     return np.square(u - v).sum(axis=1)
 
 
-@functools.cache
-def measure() -> Measure:
-    """The measure to be had here, asked for once a process: `LPIPS` or `enet_distance`."""
-    state = alexnet_weights()
-    return enet_distance() if state is None else lpips_alex(state)
+def lpips(net: str) -> Measure:
+    """LPIPS of the `lpips` package (version 0.1, its learned heads) over AlexNet ('alex') or SqueezeNet 1.1 ('squeeze').
 
-
-def alexnet_weights() -> dict | None:
-    """torchvision's ImageNet weights of AlexNet from torch's hub cache or its download site, or None.
-
-    One attempt, given up after 5 seconds of silence; loaded without unpickling.
+    The network's ImageNet weights are torchvision's, loaded without unpickling from torch's hub cache or its download
+    site. Raises StudyError where they cannot be had.
     """
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET_URL.rpartition("/")[2]
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(PATIENCE)  # torch's download takes no timeout of its own
+    from lpips import LPIPS, normalize_tensor
+
+    name, weights = TRUNKS[net]
     try:
-        if not cached.is_file():
-            urllib.request.urlopen(
-                urllib.request.Request(ALEXNET_URL, method="HEAD"), timeout=PATIENCE
-            ).close()
-        return torch.hub.load_state_dict_from_url(
-            ALEXNET_URL, map_location="cpu", check_hash=True, weights_only=True
+        state = torch.hub.load_state_dict_from_url(
+            weights.url, map_location="cpu", check_hash=True, weights_only=True
         )
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        if cached.is_file():
-            raise StudyError(
-                f"{cached}: not the weights of AlexNet ({str(error).splitlines()[0]}); remove the file"
-            ) from error
-        return None  # no network (URLError and a timeout are OSErrors), or one that answers with something else
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def lpips_alex(alexnet_state: dict) -> Measure:
-    """LPIPS of the `lpips` package (AlexNet, version 0.1, its learned heads) with these AlexNet weights."""
-    import lpips
-
+        cached = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+        raise StudyError(
+            f"measure 'lpips_{net}' needs torchvision's {name} weights ({str(error).splitlines()[0]}): put a whole "
+            f"{cached.name} into {cached.parent}, or take measure 'enet_distance'"
+        ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # lpips asks torchvision in an outdated way
-        net = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+        model = LPIPS(net=net, pnet_rand=True, verbose=False)
     # slice1.0, slice2.3, ... of lpips are features.0, features.3, ... of torchvision
-    net.net.load_state_dict(
-        {name: alexnet_state[f"features.{name.split('.', 1)[1]}"] for name in net.net.state_dict()}
-    )
-    net.eval().requires_grad_(False)
+    trunk = {name: state[f"features.{name.split('.', 1)[1]}"] for name in model.net.state_dict()}
+    model.net.load_state_dict(trunk)
+    model.eval().requires_grad_(False)
 
     def layers(pixels):
-        found = net.net(net.scaling_layer(pixels))
         # A head is a convolution by one non-negative weight a channel: its root moves inside the square.
         return [
-            lpips.normalize_tensor(x) * net.lins[i].model[-1].weight.clamp(min=0).sqrt()
-            for i, x in enumerate(found)
+            normalize_tensor(x) * model.lins[i].model[-1].weight.clamp(min=0).sqrt()
+            for i, x in enumerate(model.net(model.scaling_layer(pixels)))
         ]
 
-    return Measure("LPIPS", layers, net)
+    return Measure(f"lpips_{net}", layers, model)
 
 
 def enet_distance() -> Measure:
@@ -151,3 +120,19 @@ def enet_distance() -> Measure:
         return [F.normalize(x, dim=1) / len(found) ** 0.5 for x in found]
 
     return Measure("enet_distance", layers, net)
+
+
+# By name; none of them depends on what the machine can reach.
+MEASURES = {
+    "enet_distance": enet_distance,
+    "lpips_alex": lambda: lpips("alex"),
+    "lpips_squeeze": lambda: lpips("squeeze"),
+}
+
+
+@functools.cache
+def measure(name: str) -> Measure:
+    """The measure of a name, opened once a process. Raises StudyError where there is none, or its weights cannot be had."""
+    if name not in MEASURES:
+        raise StudyError(f"unknown measure '{name}': known are {', '.join(MEASURES)}")
+    return MEASURES[name]()

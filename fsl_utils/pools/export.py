@@ -10,12 +10,13 @@ from PIL import Image
 from fsl_utils import StudyError, store
 from fsl_utils.data.datasets import sheets
 from fsl_utils.generator import sampling
+from fsl_utils.generator.sampling import PoolRequest
 
 MANIFEST = "manifest.json"
 
 
 def image_folder(
-    folder: Path | str, images: np.ndarray, verdicts: pd.DataFrame, pool: dict, domain, draw
+    folder: Path | str, images: np.ndarray, verdicts: pd.DataFrame, pool: PoolRequest
 ) -> Path:
     """Write the first images of a pool, uint8 [N, C, S, S], to `folder/<rare class>/`, and what is known of them to manifest.json.
 
@@ -23,14 +24,14 @@ def image_folder(
     image file, number, source (the real image it was made from, if any), copied, and the filter's reason ('' for kept).
     Nothing is dropped. Raises StudyError where `folder` holds anything but an earlier export of this pool.
     """
-    folder, key = Path(folder).expanduser(), store.key("pool", pool)
+    folder, key, domain = Path(folder).expanduser(), pool.key, pool.task.domain
     if folder.exists() and not (
         folder.is_dir() and (not any(folder.iterdir()) or _exported(folder) == key)
     ):
         raise StudyError(
             f"{folder}: it holds something other than pool {key[:12]}: name an empty or a new folder in `export`"
         )
-    made_from = sampling.sources(pool, range(len(images)), draw)
+    made_from = sampling.sources(pool, range(len(images)))
     _write(
         folder, {"pool": key, "complete": False}
     )  # an interrupted export is known as one of this pool
@@ -53,7 +54,7 @@ def image_folder(
         {
             "pool": key,
             "complete": True,
-            "request": pool,
+            "request": pool.params(),
             "domain": domain.name,
             "rare_class": domain.rare_class,
             "licence": sheets.SHEETS[domain.name].licence,

@@ -11,9 +11,10 @@ import papermill
 
 from fsl_utils import StudyError, store
 from fsl_utils.analysis.tables import read_results
-from fsl_utils.classifier import cells
+from fsl_utils.classifier import cells, plan
 from fsl_utils.data import partitions
-from fsl_utils.pools import reports
+from fsl_utils.data.tasks import FewShotTask
+from fsl_utils.pools.reports import ReportRequest
 from fsl_utils.study import grid, worker
 
 
@@ -22,25 +23,10 @@ def keys(node: grid.Node) -> list[str]:
     v = SimpleNamespace(**node.values)
     if node.stage not in ("cells", "report"):
         return []
-    task = grid.task(node.values)
-    draw = partitions.draw(task.table, v.draw, v.n_real)
-    if node.stage == "cells":
-        return [store.key("cell", cell) for cell in cells.plan(task, draw, v)]
-    pools = cells.pools(task, draw, v)
-    return [
-        store.key(
-            "report",
-            reports.request(
-                task,
-                draw,
-                pools["rare"],
-                v.n_images,
-                v.image_size,
-                base=pools["base"],
-                screen=cells.screen(task, draw, v),
-            ),
-        )
-    ]
+    domain = grid.task(node.values)
+    task = FewShotTask(domain, partitions.draw(domain.table, v.draw, v.n_real))
+    requests = plan.cells(task, v) if node.stage == "cells" else [ReportRequest.of(task, v)]
+    return [request.key for request in requests]
 
 
 def standing(out: Path) -> set[str]:

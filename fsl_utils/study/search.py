@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,11 @@ import yaml
 
 from fsl_utils import ROOT, StudyError, params, store
 from fsl_utils.data import domains, partitions
+from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.figures import sheets, style
-from fsl_utils.generator import lora
+from fsl_utils.generator import finetuning, sampling, settings
+from fsl_utils.generator.adapter import AdapterRequest
+from fsl_utils.generator.sampling import PoolRequest
 from fsl_utils.pools import reports
 
 DEFAULTS = dict(
@@ -50,7 +54,7 @@ LAST = 50  # steps whose mean loss stands for the end
 
 
 def read(path: Path) -> dict:
-    """A search file: any of DEFAULTS. `tries` is a list of maps of what each changes: names of lora.SETTINGS, adapter_steps, or how to sample
+    """A search file: any of DEFAULTS. `tries` is a list of maps of what each changes: fields of settings.FineTuning, adapter_steps, or how to sample
     (SAMPLING). halve: drop the worse half after each draw.
 
     Raises StudyError for an unknown name or a wrong value, before anything runs.
@@ -82,18 +86,16 @@ def read(path: Path) -> dict:
     for changed in asked["tries"]:
         if not isinstance(changed, dict):
             raise StudyError(f"{path}: the try {changed!r} is no map of settings")
-        lora.settings_for(asked["domain"], _split(asked, changed)[1])
+        settings.of(asked["domain"], **_split(asked, changed)[1])
     return asked
 
 
 def _split(asked: dict, changed: dict) -> tuple[int, dict, dict]:
     """Steps and settings of a try's fine-tuning, and its ways to sample."""
-    settings = dict(changed)
-    steps = params.value("adapter_steps", settings.pop("adapter_steps", asked["adapter_steps"]))
-    sampling = {
-        name: params.value(name, settings.pop(name, params.default(name))) for name in SAMPLING
-    }
-    return steps, settings, sampling
+    tuning = dict(changed)
+    steps = params.value("adapter_steps", tuning.pop("adapter_steps", asked["adapter_steps"]))
+    how = {name: params.value(name, tuning.pop(name, params.default(name))) for name in SAMPLING}
+    return steps, tuning, how
 
 
 def rows(asked: dict, device: str = "cpu") -> Iterator[tuple[dict, np.ndarray]]:
@@ -105,29 +107,28 @@ def rows(asked: dict, device: str = "cpu") -> Iterator[tuple[dict, np.ndarray]]:
     domain = domains.load(asked["domain"], asked["rare_class"])
     size, tries, judged = params.default("image_size"), asked["tries"], defaultdict(list)
     for number in asked["draws"]:
-        draw = partitions.draw(domain.table, number, asked["n_real"])
+        task = FewShotTask(domain, partitions.draw(domain.table, number, asked["n_real"]))
         for changed in tries:
-            steps, settings, sampling = _split(asked, changed)
-            for state in lora.train(domain, draw, size, asked["seed"], steps, device, settings):
-                if state["step"] % 100 == 0:
+            steps, tuning, how = _split(asked, changed)
+            adapter = AdapterRequest.new(task, steps, asked["seed"], size, **tuning)
+            for step in finetuning.train(adapter, device):
+                if step.number % 100 == 0:
                     print(
-                        f"draw {number} {words(changed)}: step {state['step']} of {steps}",
+                        f"draw {number} {words(changed)}: step {step.number} of {steps}",
                         file=sys.stderr,
                         flush=True,
                     )
-            adapter = lora.request(domain, draw, size, asked["seed"], steps, settings=settings)
-            pool = sampling.request(adapter, domain, draw, seed=asked["seed"], **sampling)
-            base = sampling.request(
-                adapter, domain, draw, alone=True, seed=asked["seed"], **sampling
-            )
+            pool = PoolRequest.of(adapter, seed=asked["seed"], **how)
+            base = PoolRequest.alone(adapter, seed=asked["seed"], **how)
             report = reports.report(
-                domain, draw, pool, asked["n_images"], size, base=base, device=device
+                reports.ReportRequest(pool, asked["n_images"], size, base), device
             )
-            folder = store.find("adapter", adapter)
+            folder = adapter.find()
             judged[words(changed)].append(
                 (report["called_rare"] / report["called_rare_real"], report["kid"])
             )
             facts, losses = store.manifest(folder), pd.read_csv(folder / "loss.csv")["loss"]
+            copied = reports.details(report)[1]["copied"].to_numpy()
             yield (
                 {
                     "try": words(changed),
@@ -137,17 +138,15 @@ def rows(asked: dict, device: str = "cpu") -> Iterator[tuple[dict, np.ndarray]]:
                     "draw": number,
                     "seed": asked["seed"],
                     "adapter_steps": steps,
-                    **lora.settings_for(domain.name, settings),
-                    **sampling,
+                    **asdict(adapter.settings),
+                    **how,
                     "kept_step": facts["kept_step"],
                     "final_loss": round(losses[: facts["kept_step"]].tail(LAST).mean(), 5),
                     **{name: report[name] for name in REPORTED},
                     "train_seconds": facts["train_seconds"],
                     "pool": report["pool"],
                 },
-                sampling.pool(pool, asked["n_images"], domain, draw, device)[
-                    ~reports.details(report)[1]["copied"].to_numpy()
-                ],
+                sampling.images_of(pool, asked["n_images"], device)[~copied],
             )
         if asked["halve"]:
             tries = better_half(

@@ -21,7 +21,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny
 
 from fsl_utils.data import domains, partitions
-from fsl_utils.generator import backbones, lora, sampling
+from fsl_utils.data.tasks import FewShotTask
+from fsl_utils.generator import batches, finetuning, sampling
+from fsl_utils.generator.adapter import AdapterRequest, attach
+from fsl_utils.generator.sampling import PoolRequest
 
 ROUNDS = 30
 STEPS = 10  # of the solver
@@ -46,50 +49,46 @@ def compare(name: str, ours, theirs) -> float:
 def main() -> None:
     folder = tiny.sd15(Path(tempfile.mkdtemp()) / "sd15", widths=(64, 128), vae=(20, 40, 80, 80))
     os.environ["FSL_SD15"] = str(folder)
-    task = domains.load("elpv")
-    draw = partitions.draw(task.table, 0, 40)
+    elpv = domains.load("elpv")
+    task = FewShotTask(elpv, partitions.draw(elpv.table, 0, 40))
     seed = time.time_ns() % 2**31  # an adapter that is not there yet
 
-    wanted = lora.request(task, draw, 64, seed, 1000, "sd15")
+    request = AdapterRequest.new(task, 1000, seed, backbone="sd15")
+    tuning, prompts = request.settings, request.backbone.prompts
     begin = time.perf_counter()
-    steps = lora.train(task, draw, 64, seed, 1000, backbone="sd15")
+    steps = finetuning.train(request)
     next(steps)
     print(
         f"{'before':12} {time.perf_counter() - begin:.1f} s until the first step: weights, prompts, all views of the images encoded"
     )
 
-    other = lora.attach(backbones.load(wanted), 1, wanted["rank"], wanted["alpha"])
+    other = attach(request.backbone.open(), 1, tuning.rank, tuning.alpha)
     other.denoiser.train()
     pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
     pipe.set_progress_bar_config(disable=True)
     trained = {n: p for n, p in other.denoiser.named_parameters() if p.requires_grad}
-    optimiser = lora._optimiser(trained, wanted)
-    pixels, masks, number = task.images(64), lora._masks(task, draw, 64, wanted), iter(range(10**6))
+    optimiser = finetuning.optimiser(trained.values(), tuning)
+    batch, number = batches.Batches(request, other), iter(range(10**6))
 
     def uncached():
         """The same step, but images and prompts go through their encoders."""
-        batch, cover, condition, generator = lora._batch(
-            pixels, masks, task, draw, wanted, next(number)
-        )
         with torch.no_grad():
-            other.embeddings = pipe.encode_prompt(wanted["prompts"], "cpu", 1, False)[0]
-        lora._gradients(other, other.encode(batch), cover, condition, generator, 1.0, 1)
+            other.embeddings = pipe.encode_prompt(list(prompts), "cpu", 1, False)[0]
+        finetuning.gradients(other, batch(next(number)), 1.0, 1)
         torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
         optimiser.step()
 
     compare("fine-tuning", lambda: next(steps), uncached)
 
-    plain = backbones.load(wanted)
-    pool = sampling.request(wanted, task, draw, alone=True, steps=STEPS, guidance=2.0) | {
-        "condition": "rare"
-    }
+    plain = request.backbone.open()
+    pool = PoolRequest.of(request, steps=STEPS, guidance=2.0)
     pipe.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(
         pipe.scheduler.config, timestep_spacing="trailing"
     )
 
     def theirs():
         made = pipe(
-            [wanted["prompts"][2]] * IMAGES,
+            [prompts[2]] * IMAGES,
             num_inference_steps=STEPS,
             guidance_scale=2.0,
             height=64,
@@ -101,8 +100,8 @@ def main() -> None:
         ).images
         return (made * 255).round().astype(np.uint8)
 
-    compare("sampling", lambda: sampling.sample(plain, pool, range(IMAGES), task, draw), theirs)
-    grey = sampling.sample(plain, pool, range(IMAGES), task, draw)[:, 0]
+    compare("sampling", lambda: sampling.sample(plain, pool, range(IMAGES)), theirs)
+    grey = sampling.sample(plain, pool, range(IMAGES))[:, 0]
     print(
         f"{'':12} largest difference of a pixel: {np.abs(grey - theirs() @ [0.299, 0.587, 0.114]).max():.1f} of 255"
     )

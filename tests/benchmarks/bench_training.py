@@ -15,9 +15,12 @@ from pathlib import Path
 import torch
 
 from fsl_utils.classifier import models
-from fsl_utils.classifier.arms import ARMS, mix
+from fsl_utils.classifier.arms import ARMS
 from fsl_utils.data import domains, partitions
-from fsl_utils.generator import lora, mini, pretrain, sampling
+from fsl_utils.data.tasks import FewShotTask
+from fsl_utils.generator import finetuning, mini, pretrain, sampling
+from fsl_utils.generator.adapter import AdapterRequest, attach
+from fsl_utils.generator.sampling import PoolRequest
 
 ROUNDS = 30
 
@@ -52,11 +55,11 @@ def bare_diffusion(net, batch: int, autocast: bool = False):
 
 
 def main() -> None:
-    task = domains.load("elpv")
-    draw = partitions.draw(task.table, 0, 40)
+    elpv = domains.load("elpv")
+    task = FewShotTask(elpv, partitions.draw(elpv.table, 0, 40))
     folder = Path(tempfile.mkdtemp())
 
-    steps = pretrain.run([task], 10_000, folder, checkpoint_every=10_000)
+    steps = pretrain.run([elpv], 10_000, folder, checkpoint_every=10_000)
     net = mini.create(torch.ones(16), 0).denoiser.to(memory_format=torch.channels_last).train()
     compare(
         "pretraining",
@@ -65,16 +68,13 @@ def main() -> None:
         pretrain.BATCH,
     )
 
-    batch = lora.SETTINGS["batch"]
-    steps = lora.train(task, draw, 64, seed=987_654, steps=10_000)
-    net = lora.attach(mini.load(), 1).denoiser.train()
+    request = AdapterRequest.new(task, 10_000, seed=987_654)
+    batch, steps = request.settings.batch, finetuning.train(request)
+    net = attach(mini.load(), 1).denoiser.train()
     compare("fine-tuning", lambda: next(steps), bare_diffusion(net, batch), batch)
 
-    training = mix("real", 0, draw)
-    images, labels = (
-        torch.from_numpy(training.gather(task.images(64))),
-        torch.from_numpy(training.labels),
-    )
+    images = torch.from_numpy(task.images(64)[task.training])
+    labels = torch.from_numpy(task.draw.labels[task.training])
     steps = models.train_resnet(
         images, labels, ARMS["real"], steps=10_000, seed=0, init="scratch", flips="hv"
     )
@@ -85,7 +85,7 @@ def main() -> None:
         "resnet18", lambda: next(steps), lambda: model(pixels).square().mean().backward(), batch
     )
 
-    backbone, wanted = mini.load(), sampling.request(None, task, draw, steps=2)
+    backbone, wanted = mini.load(), PoolRequest(task, request.backbone, steps=2)
     latents, t, row = (
         torch.randn(50, 16, 16, 16),
         torch.tensor(500),
@@ -100,9 +100,7 @@ def main() -> None:
     numbers = itertools.count(0, 50)
     compare(
         "sampling",
-        lambda: sampling.sample(
-            backbone, wanted, range(start := next(numbers), start + 50), task, draw
-        ),
+        lambda: sampling.sample(backbone, wanted, range(start := next(numbers), start + 50)),
         bare,
         50,
     )

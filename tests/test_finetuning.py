@@ -10,7 +10,10 @@ from scipy.stats import binom
 
 from fsl_utils import StudyError, store
 from fsl_utils.data.datasets import readers
-from fsl_utils.generator import copies, lora, mini, regions, sampling
+from fsl_utils.data.tasks import FewShotTask
+from fsl_utils.generator import adapter, batches, copies, finetuning, mini, regions, sampling
+from fsl_utils.generator import settings as tuning
+from fsl_utils.generator.adapter import AdapterRequest
 
 
 @pytest.fixture
@@ -50,7 +53,7 @@ def predict(backbone, row):
 
 def test_a_fresh_adapter_changes_nothing_and_names_its_row(backbone):
     before = predict(backbone, 1)
-    adapted = lora.attach(backbone, 1)
+    adapted = adapter.attach(backbone, 1)
     adapted.denoiser.eval()
     torch.testing.assert_close(predict(adapted, 1), before)
     torch.testing.assert_close(
@@ -58,12 +61,13 @@ def test_a_fresh_adapter_changes_nothing_and_names_its_row(backbone):
     )  # the rare class begins as the common one
 
 
-def test_training_lowers_the_loss_and_leaves_the_base_untouched(own_store, elpv, draw):
+def test_training_lowers_the_loss_and_leaves_the_base_untouched(own_store, task):
     base = mini.load()
-    rare = base.encode(elpv.images(64)[draw.shots])
+    rare = base.encode(task.images(64)[task.draw.shots])
     row = torch.full((len(rare),), mini.RARE)
-    last = finish(lora.train(elpv, draw, 64, seed=0, steps=12, settings=SMALL))
-    tuned = last["backbone"].denoiser.eval()
+    request = AdapterRequest.new(task, 12, **SMALL)
+    last = finish(finetuning.train(request))
+    tuned = last.backbone.denoiser.eval()
     fresh = mini.load()
     kept = {
         k.replace("base_model.model.", "")
@@ -75,74 +79,70 @@ def test_training_lowers_the_loss_and_leaves_the_base_untouched(own_store, elpv,
     assert set(kept) == set(fresh.denoiser.state_dict())
     assert all(torch.equal(kept[k], v) for k, v in fresh.denoiser.state_dict().items())
 
-    folder = store.find("adapter", lora.request(elpv, draw, 64, 0, 12, settings=SMALL))
-    loaded = lora.load(mini.load(), folder)
+    folder = request.find()
+    loaded = adapter.load(mini.load(), folder)
     assert set(loaded.denoiser.state_dict()) == set(
         fresh.denoiser.state_dict()
     )  # the adapter is in the weights
-    torch.testing.assert_close(predict(loaded, mini.RARE), predict(last["backbone"], mini.RARE))
+    torch.testing.assert_close(predict(loaded, mini.RARE), predict(last.backbone, mini.RARE))
     with torch.no_grad():
-        start = lora.attach(base, 1)
+        start = adapter.attach(base, 1)
         start.denoiser.eval()
         before, after = (
             b.loss(rare, row, torch.Generator().manual_seed(5)).mean() for b in (start, loaded)
         )
     assert after < before
-    assert not list(lora.train(elpv, draw, 64, 0, 12, settings=SMALL))  # it is there: nothing to do
+    assert not list(finetuning.train(request))  # it is there: nothing to do
 
 
-def test_an_interrupted_run_resumes_to_the_same_adapter(store_at, elpv, draw):
-    changed = {**SMALL, "check_every": 2}
-    wanted = lora.request(elpv, draw, 64, 0, 4, settings=changed)
+def test_an_interrupted_run_resumes_to_the_same_adapter(store_at, task):
+    request = AdapterRequest.new(task, 4, **SMALL, check_every=2)
     store_at("whole")
-    finish(lora.train(elpv, draw, 64, 0, 4, settings=changed))
-    whole = (store.find("adapter", wanted) / "adapter_model.safetensors").read_bytes()
+    finish(finetuning.train(request))
+    whole = (request.find() / "adapter_model.safetensors").read_bytes()
     store_at("broken")
-    list(
-        itertools.islice(lora.train(elpv, draw, 64, 0, 4, settings=changed), 3)
-    )  # killed in the third step
-    rest = list(lora.train(elpv, draw, 64, 0, 4, settings=changed))
-    assert [r["step"] for r in rest] == [3, 4] and len(rest[-1]["losses"]) == 4
-    folder = store.find("adapter", wanted)
+    list(itertools.islice(finetuning.train(request), 3))  # killed in the third step
+    rest = list(finetuning.train(request))
+    assert [step.number for step in rest] == [3, 4] and len(rest[-1].losses) == 4
+    folder = request.find()
     assert (folder / "adapter_model.safetensors").read_bytes() == whole
     assert len((folder / "loss.csv").read_text().split()) == 5
     assert store.manifest(folder)["kept_step"] == 4
 
 
-def test_a_damaged_checkpoint_starts_anew(own_store, elpv, draw):
-    path = (
-        store.work_folder("adapter", lora.request(elpv, draw, 64, 0, 2, settings=SMALL))
-        / "checkpoint.safetensors"
-    )
+def test_a_damaged_checkpoint_starts_anew(own_store, task):
+    request = AdapterRequest.new(task, 2, **SMALL)
+    path = store.work_folder("adapter", request.params()) / "checkpoint.safetensors"
     path.write_bytes(b"\x00" * 20)
-    assert [r["step"] for r in lora.train(elpv, draw, 64, 0, 2, settings=SMALL)] == [1, 2]
+    assert [step.number for step in finetuning.train(request)] == [1, 2]
 
 
-def test_nan_loss_stops_with_advice(own_store, monkeypatch, elpv, draw):
+def test_nan_loss_stops_with_advice(own_store, monkeypatch, task):
     monkeypatch.setattr(
         mini.Mini, "loss", lambda *a: torch.tensor([float("nan")], requires_grad=True)
     )
     with pytest.raises(StudyError, match="loss is nan at step 0: lower learning_rate"):
-        finish(lora.train(elpv, draw, 64, 0, 2))
+        finish(finetuning.train(AdapterRequest.new(task, 2)))
 
 
-def test_an_adapter_for_another_base_is_refused(own_store, elpv, draw):
-    finish(lora.train(elpv, draw, 64, 0, 1, settings=SMALL))
-    folder = store.find("adapter", lora.request(elpv, draw, 64, 0, 1, settings=SMALL))
+def test_an_adapter_for_another_base_is_refused(own_store, task):
+    request = AdapterRequest.new(task, 1, **SMALL)
+    finish(finetuning.train(request))
+    folder = request.find()
     other = mini.load()
     other.hash = "f" * 64
     with pytest.raises(StudyError, match="ffffffffffff"):
-        lora.load(other, folder)
+        adapter.load(other, folder)
 
 
 @pytest.fixture
-def stored(own_store, elpv, draw):
+def stored(own_store, task):
     """Folders of two finished adapters, of rank 4 and of rank 8."""
     folders = []
     for rank in (4, 8):
-        changed = {"rank": rank, "batch": 1}
-        finish(lora.train(elpv, draw, 64, 0, 1, settings=changed))
-        folders.append(store.find("adapter", lora.request(elpv, draw, 64, 0, 1, settings=changed)))
+        request = AdapterRequest.new(task, 1, rank=rank, batch=1)
+        finish(finetuning.train(request))
+        folders.append(request.find())
     return folders
 
 
@@ -151,50 +151,47 @@ def test_a_damaged_adapter_or_one_of_another_rank_is_refused(stored):
     whole = four.read_bytes()
     four.write_bytes(eight.read_bytes())
     with pytest.raises(StudyError, match="rank 8, its manifest says 4"):
-        lora.load(mini.load(), stored[0])
+        adapter.load(mini.load(), stored[0])
     four.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(StudyError, match="does not fit mini"):
-        lora.load(mini.load(), stored[0])
+        adapter.load(mini.load(), stored[0])
     save_file(dict(list(load_file(eight).items())[:-2]), eight)
     with pytest.raises(StudyError, match="missing adapter keys"):
-        lora.load(mini.load(), stored[1])
+        adapter.load(mini.load(), stored[1])
     four.write_bytes(whole)
-    lora.load(mini.load(), stored[0])
+    adapter.load(mini.load(), stored[0])
 
 
-def test_settings_are_checked_and_part_of_the_key(monkeypatch, elpv, draw):
-    monkeypatch.setitem(lora.DOMAIN_SETTINGS, "elpv", {"rank": 8})
-    assert (
-        lora.settings_for("elpv")["rank"] == 8
-        and lora.settings_for("folder")["rank"] == lora.SETTINGS["rank"]
-    )
-    assert lora.settings_for("elpv", {"rank": 2, "zoom": 2})["rank"] == 2
+def test_settings_are_checked_and_part_of_the_key(monkeypatch, task):
+    monkeypatch.setitem(tuning.DOMAINS, "elpv", {"rank": 8})
+    assert tuning.of("elpv").rank == 8 and tuning.of("folder") == tuning.FineTuning()
+    assert tuning.of("elpv", rank=2, zoom=2).rank == 2
+    assert isinstance(tuning.of("elpv", zoom=2).zoom, float)  # 2 and 2.0 are one key
     keys = {
-        store.key("adapter", lora.request(elpv, draw, 64, 0, 5, settings=s))
-        for s in (None, {}, {"rank": 8}, {"rank": 2}, {"defect": 5})
+        AdapterRequest.new(task, 5, **changed).key
+        for changed in ({}, {"rank": 8}, {"rank": 2}, {"defect": 5})
     }
     assert len(keys) == 3
     for changed, words in (
         ({"rnak": 4}, "unknown setting 'rnak'"),
         ({"rank": 0}, "rank is 0"),
         ({"rank": 2.5}, "rank is 2.5"),
-        ({"prior": 1}, "below 1"),
-        ({"zoom": 0.5}, "at least 1"),
+        ({"prior": 1}, "less than 1"),
+        ({"zoom": 0.5}, "greater than or equal to 1"),
         ({"turn": float("nan")}, "turn is nan"),
         ({"batch": True}, "batch is True"),
     ):
         with pytest.raises(StudyError, match=words):
-            lora.settings_for("elpv", changed)
+            tuning.of("elpv", **changed)
 
 
-def test_no_shot_is_an_error(own_store, elpv, draw):
+def test_no_shot_is_an_error(own_store, task):
     with pytest.raises(StudyError, match="no shot"):
-        finish(lora.train(elpv, dataclasses.replace(draw, shots=draw.shots[:0]), 64, 0, 1))
+        none = dataclasses.replace(task.draw, shots=task.draw.shots[:0])
+        finish(finetuning.train(AdapterRequest.new(FewShotTask(task.domain, none), 1)))
 
 
-def test_out_of_memory_halves_the_batch_with_equal_gradients(
-    own_store, monkeypatch, capsys, elpv, draw
-):
+def test_out_of_memory_halves_the_batch_with_equal_gradients(own_store, monkeypatch, capsys, task):
     monkeypatch.setitem(mini.UNET, "dropout", 0.0)  # dropout alone is drawn anew
     plain, fits = mini.Mini.loss, 6
 
@@ -207,11 +204,11 @@ def test_out_of_memory_halves_the_batch_with_equal_gradients(
     monkeypatch.setattr(mini.Mini, "loss", tight)
     found = []
     for fits in (6, 2):
-        first = next(lora.train(elpv, draw, 64, 0, 2, settings={"batch": 6, "rank": 4}))
+        first = next(finetuning.train(AdapterRequest.new(task, 2, batch=6, rank=4)))
         found.append(
             {
                 n: p.grad.clone()
-                for n, p in first["backbone"].denoiser.named_parameters()
+                for n, p in first.backbone.denoiser.named_parameters()
                 if p.requires_grad
             }
         )
@@ -221,22 +218,22 @@ def test_out_of_memory_halves_the_batch_with_equal_gradients(
     assert max(gradient.abs().max() for gradient in found[0].values()) > 1e-3
     fits = 0
     with pytest.raises(StudyError, match="single image"):
-        next(lora.train(elpv, draw, 64, 1, 1, settings={"batch": 2}))
+        next(finetuning.train(AdapterRequest.new(task, 1, seed=1, batch=2)))
 
 
-def test_no_other_error_is_taken_for_a_lack_of_memory(own_store, monkeypatch, elpv, draw):
+def test_no_other_error_is_taken_for_a_lack_of_memory(own_store, monkeypatch, task):
     def broken(*given):
         raise RuntimeError("shapes do not match")
 
     monkeypatch.setattr(mini.Mini, "loss", broken)
     with pytest.raises(RuntimeError, match="shapes"):
-        next(lora.train(elpv, draw, 64, 0, 1))
+        next(finetuning.train(AdapterRequest.new(task, 1)))
 
 
 def test_the_weight_of_a_defect(backbone):
     masks = torch.zeros(2, 1, 64, 64, dtype=torch.uint8)
     masks[0, :, 8:12, 20:22] = 255  # half of the latent place (2, 5)
-    weight = lora._weight(masks, torch.zeros(2, 16, 16, 16), 9.0)
+    weight = finetuning.weights(masks, torch.zeros(2, 16, 16, 16), 9.0)
     assert weight.shape == (2, 1, 16, 16) and torch.equal(weight[1], torch.ones(1, 16, 16))
     assert float(weight[0].mean()) == pytest.approx(1) and float(
         weight[0, 0, 2, 5] / weight[0, 0, 0, 0]
@@ -257,34 +254,31 @@ def test_the_weight_of_a_defect(backbone):
     torch.testing.assert_close(loss(one, slice(1, 3)), loss(one)[1:])
 
 
-def test_masks_move_with_their_shots_and_common_images_have_none(tmp_path, monkeypatch, elpv, draw):
-    pixels, paths = elpv.images(64)[draw.shots], {}
-    for path, image in zip(elpv.table["path"].iloc[draw.shots], pixels):
+def test_masks_move_with_their_shots_and_common_images_have_none(tmp_path, monkeypatch, task):
+    pixels, paths = task.images(64)[task.draw.shots], {}
+    for path, image in zip(task.domain.table["path"].iloc[task.draw.shots], pixels):
         paths[path] = tmp_path / f"{len(paths)}.png"
         Image.fromarray(np.where(image[0] < 70, 255, 0).astype(np.uint8)).save(paths[path])
     monkeypatch.setattr(regions, "has_masks", lambda domain: True)
     monkeypatch.setattr(readers, "mask_path", paths.get)
-    wanted = lora.request(
-        elpv, draw, 64, 0, 1, settings={"defect": 4, "turn": 5, "zoom": 1.5, "prior": 0.5}
-    )
-    masks = lora._masks(elpv, draw, 64, wanted)
-    assert np.array_equal(masks > 0, pixels < 70)
-    images, moved, condition, _ = lora._batch(elpv.images(64), masks, elpv, draw, wanted, 3)
+    request = AdapterRequest.new(task, 1, defect=4, turn=5, zoom=1.5, prior=0.5)
+    seen = batches.Batches(request, mini.load())
+    assert np.array_equal(seen.masks > 0, pixels < 70)
+    both, condition, _ = seen.augmented(3)
+    images, moved = both[:, :-1], both[:, -1:]
     assert images.shape == moved.shape == (16, 1, 64, 64) and moved[8:].max() == 0
     assert set(condition[:8].tolist()) <= {mini.RARE, mini.NULL} and set(
         condition[8:].tolist()
     ) <= {1, mini.NULL}
     agree = (images[:8] < 70) == (moved[:8] > 127)
     assert agree.float().mean() > 0.95 and (moved[:8] > 127).float().mean() > 0.02
-    assert (
-        lora._masks(elpv, draw, 64, lora.request(elpv, draw, 64, 0, 1)).max() == 0
-    )  # no setting asks for them
+    assert batches.masks(AdapterRequest.new(task, 1), 64).max() == 0  # no setting asks for them
 
 
 def checks_that_find(monkeypatch, *copied):
     found = iter(copied)
     monkeypatch.setattr(
-        lora, "_check", lambda *given: {"copied": next(found), "of": 50, "allowed": 4}
+        finetuning, "count_copies", lambda *given: {"copied": next(found), "of": 50, "allowed": 4}
     )
 
 
@@ -292,66 +286,66 @@ STOPPED = {"check_every": 2, "check_from": 2, "batch": 2, "rank": 2}
 
 
 def test_a_run_that_begins_to_copy_keeps_its_last_state_that_passed(
-    store_at, monkeypatch, capsys, elpv, draw
+    store_at, monkeypatch, capsys, task
 ):
     monkeypatch.setattr(copies, "rule", lambda *given, **named: "a rule")
-    wanted = lora.request(elpv, draw, 64, 0, 7, settings=STOPPED)
+    request = AdapterRequest.new(task, 7, **STOPPED)
     store_at("whole")
     checks_that_find(monkeypatch, 0, 4, 5)
     good, steps = None, []
-    for state in lora.train(elpv, draw, 64, 0, 7, settings=STOPPED):
-        steps.append(state["step"])
-        if state["step"] == 4:
+    for step in finetuning.train(request):
+        steps.append(step.number)
+        if step.number == 4:
             good = {
                 n: p.detach().clone()
-                for n, p in state["backbone"].denoiser.named_parameters()
+                for n, p in step.backbone.denoiser.named_parameters()
                 if p.requires_grad
             }
     assert steps == [1, 2, 3, 4, 5, 6] and "step 4 is kept" in capsys.readouterr().out
-    kept = {n: p for n, p in state["backbone"].denoiser.named_parameters() if p.requires_grad}
+    kept = {n: p for n, p in step.backbone.denoiser.named_parameters() if p.requires_grad}
     assert all(torch.equal(kept[n], good[n]) for n in good)
-    folder = store.find("adapter", wanted)
+    folder = request.find()
     facts = store.manifest(folder)
     assert (
         facts["kept_step"] == 4
         and [c["copied"] for c in facts["checks"]] == [0, 4, 5]
         and facts["checks"][-1]["step"] == 6
     )
-    rows = predict(lora.load(mini.load(), folder), mini.RARE)
-    state["backbone"].denoiser.eval()
-    torch.testing.assert_close(rows, predict(state["backbone"], mini.RARE))
+    rows = predict(adapter.load(mini.load(), folder), mini.RARE)
+    step.backbone.denoiser.eval()
+    torch.testing.assert_close(rows, predict(step.backbone, mini.RARE))
 
     store_at("broken")
     checks_that_find(monkeypatch, 0, 4)
-    list(itertools.islice(lora.train(elpv, draw, 64, 0, 7, settings=STOPPED), 5))
+    list(itertools.islice(finetuning.train(request), 5))
     checks_that_find(monkeypatch, 5)
-    finish(lora.train(elpv, draw, 64, 0, 7, settings=STOPPED))
-    again = store.find("adapter", wanted)
+    finish(finetuning.train(request))
+    again = request.find()
     assert store.manifest(again)["checks"] == facts["checks"]
     assert (again / "adapter_model.safetensors").read_bytes() == (
         folder / "adapter_model.safetensors"
     ).read_bytes()
 
 
-def test_copies_at_the_first_check_are_an_error(own_store, monkeypatch, elpv, draw):
+def test_copies_at_the_first_check_are_an_error(own_store, monkeypatch, task):
     monkeypatch.setattr(copies, "rule", lambda *given, **named: "a rule")
     checks_that_find(monkeypatch, 30)
     with pytest.raises(
         StudyError,
         match="30 of 50 images are copies at step 2 already .4 may seem so.: train on more shots",
     ):
-        finish(lora.train(elpv, draw, 64, 0, 4, settings=STOPPED))
+        finish(finetuning.train(AdapterRequest.new(task, 4, **STOPPED)))
 
 
-def test_the_check_tells_copies_from_images_that_nothing_saw(monkeypatch, elpv, draw, backbone):
-    wanted = lora.request(elpv, draw, 64, 0, 400)
-    rule = copies.rule(elpv, draw, 64, unseen=draw.common)
+def test_the_check_tells_copies_from_images_that_nothing_saw(monkeypatch, task, backbone):
+    request, draw = AdapterRequest.new(task, 400), task.draw
+    rule = copies.rule(task, 64, unseen=draw.common)
     fresh = draw.validation[draw.labels[draw.validation] == 1][:50]
-    adapted = lora.attach(backbone, 1)
+    adapted = adapter.attach(backbone, 1)
     found = {}
     for name, rows in (("shots", np.resize(draw.shots, 50)), ("fresh", fresh)):
-        monkeypatch.setattr(sampling, "sample", lambda *given: elpv.images(64)[rows])
-        found[name] = lora._check(adapted, wanted, rule, elpv, draw)
+        monkeypatch.setattr(sampling, "sample", lambda *given: task.images(64)[rows])
+        found[name] = finetuning.count_copies(adapted, request, rule)
     assert (
         found["shots"]["copied"] == 50
         and found["fresh"]["copied"] <= found["fresh"]["allowed"] < 25
@@ -359,17 +353,17 @@ def test_the_check_tells_copies_from_images_that_nothing_saw(monkeypatch, elpv, 
     # over all four looks an honest generator is stopped with a chance of at most ALARM
     assert (
         4 * binom.sf(found["fresh"]["allowed"], 50, max(copies.QUANTILE, rule.false_alarm))
-        <= lora.ALARM
+        <= finetuning.ALARM
     )
 
 
-def test_mini_refuses_other_sizes(own_store, elpv, draw):
+def test_mini_refuses_other_sizes(own_store, task):
     with pytest.raises(StudyError, match="image_size is 128"):
-        finish(lora.train(elpv, draw, 128, 0, 1))
+        finish(finetuning.train(AdapterRequest.new(task, 1, image_size=128)))
 
 
 def test_rate_warms_up_and_ends_near_zero():
-    rates = np.array([lora.learning_rate(s, 200) for s in range(200)])
+    rates = np.array([finetuning.learning_rate(s, 200, 2e-3) for s in range(200)])
     assert (
         rates[0] < rates[19] and rates.argmax() in range(18, 22) and rates[-1] < 0.001 * rates.max()
     )

@@ -1,0 +1,288 @@
+"""Few-shot fine-tuning: an adapter of the backbone on one draw's shots.
+
+The backbone's weights stay as they are. Under `accelerate launch` every process takes its share of each batch.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, reduce
+from accelerate.utils.memory import should_reduce_batch_size
+from scipy.stats import binom
+
+from fsl_utils import StudyError, store
+from fsl_utils.generator import adapter, backbones, batches, checkpoints, copies, mini, sampling
+from fsl_utils.generator.adapter import AdapterRequest
+
+CHECKED = 50  # images that a copy check samples, the same seeds every time
+CHECK_STEPS = 20
+CHECK_FIRST = 1_000_000  # number of the first of them: no pool reaches so far
+ALARM = 0.01  # chance that any check of a run stops an adapter that copies no more than unseen real images seem to
+
+
+class Step(NamedTuple):
+    """What a step was: its number from 1, its loss, those of every step so far, also before an interruption,
+    {step, copied, of, allowed} of every copy check, and the backbone as it stands."""
+
+    number: int
+    loss: float
+    losses: list[float]
+    checks: list[dict]
+    backbone: object
+
+
+@dataclass
+class TrainingState:
+    """What an interrupted run goes on from, beside its weights."""
+
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    checks: list[dict] = field(default_factory=list)
+
+
+def train(request: AdapterRequest, device: str = "cpu") -> Iterator[Step]:
+    """Fine-tune; yields after every step, and nothing if the adapter is already there.
+
+    An interrupted run resumes from its last checkpoint: batch, noise and dropout of a step come from (seed, step).
+    From step `check_from` on, a checkpoint must pass the copy check; one that does not ends the run, and the one before
+    it is the result (`kept_step` in the manifest). Raises StudyError where there is no shot, the loss is not finite, or
+    already the first check fails.
+    """
+    if request.find():
+        return
+    run = FineTuningRun.start(request, device)
+    while run.done < request.steps:
+        loss = run.step()
+        passed = run.check()
+        if passed:
+            run.save()
+        yield Step(run.done, loss, run.state.losses, run.state.checks, run.backbone)
+        if not passed:
+            run.go_back()
+            break
+    run.finish()
+
+
+class FineTuningRun:
+    """One fine-tuning under way: started, stepped, checked, saved and finished by whoever watches it (see `train`)."""
+
+    def __init__(self, request: AdapterRequest, backbone, device: str):
+        self.request, self.backbone, self.device = request, backbone, device
+        self.trained = {n: p for n, p in backbone.denoiser.named_parameters() if p.requires_grad}
+        self.optimiser = optimiser(self.trained.values(), request.settings)
+        folder = store.work_folder(request.stage, request.params())
+        self.checkpoint: Path = folder / "checkpoint.safetensors"
+        self.state = self._resumed()
+        self.kept, self.parts, self.rule = request.steps, 1, None
+        if request.settings.views:
+            steps = range(self.done, request.steps)
+            self.batch = batches.EncodedBatches(request, backbone, steps)
+        else:
+            self.batch = batches.Batches(request, backbone)
+
+    @classmethod
+    def start(cls, request: AdapterRequest, device: str) -> "FineTuningRun":
+        """Open the backbone, attach a fresh adapter, and go on from the last checkpoint if there is one."""
+        task, tuning = request.task, request.settings
+        if not task.n_real:
+            raise StudyError(
+                f"draw {task.draw.number} has no shot: fine-tuning needs at least 1 (n_real)"
+            )
+        # One process, unless `accelerate launch` started more.
+        processes = PartialState(cpu=device == "cpu").num_processes
+        if processes > tuning.batch:
+            raise StudyError(
+                f"{processes} processes, but a batch of {tuning.batch}: launch fewer, or set batch higher in settings"
+            )
+        torch.manual_seed(request.seed)
+        backbone = request.backbone.open(device)
+        backbones.check_size(backbone, request.image_size)
+        row = mini.condition(task.domain.name)
+        backbone = adapter.attach(backbone, row, tuning.rank, tuning.alpha, tuning.dropout)
+        backbone.denoiser.train()
+        return cls(request, backbone, device)
+
+    @property
+    def done(self) -> int:
+        """Steps done."""
+        return len(self.state.losses)
+
+    def step(self) -> float:
+        """One step of the optimiser; returns its loss. Raises StudyError where that is not finite."""
+        begin, tuning = time.perf_counter(), self.request.settings
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.done, self.request.steps, tuning.learning_rate)
+        loss, self.parts = gradients(
+            self.backbone, self.batch(self.done), tuning.defect, self.parts
+        )
+        if not math.isfinite(loss):
+            raise StudyError(
+                f"the loss is {loss} at step {self.done}: lower learning_rate ({tuning.learning_rate}) in settings"
+            )
+        torch.nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
+        self.optimiser.step()
+        self.state.losses.append(loss)
+        self.state.seconds += time.perf_counter() - begin
+        return loss
+
+    def check(self) -> bool:
+        """Whether the adapter copies no more than it may; True too where no check is due."""
+        tuning = self.request.settings
+        if self.done < tuning.check_from or not (self._due or self.done == self.request.steps):
+            return True
+        begin, task = time.perf_counter(), self.request.task
+        self.rule = self.rule or copies.rule(task, self.request.image_size, unseen=task.draw.common)
+        verdict = count_copies(self.backbone, self.request, self.rule)
+        verdict = broadcast_object_list([verdict])[0]  # one for all processes
+        self.state.checks.append({"step": self.done, **verdict})
+        self.state.seconds += time.perf_counter() - begin
+        return verdict["copied"] <= verdict["allowed"]
+
+    def save(self) -> None:
+        """Write a checkpoint, where one is due."""
+        if self._due and PartialState().is_main_process:
+            checkpoints.save(
+                self.checkpoint, self.done, self.trained, self.optimiser, asdict(self.state)
+            )
+
+    def go_back(self) -> None:
+        """Go back to the last checkpoint, which passed its check. Raises StudyError where the first check failed."""
+        last, settings = self.state.checks[-1], self.request.settings
+        said = f"{last['copied']} of {CHECKED} images are copies"
+        if len(self.state.checks) == 1:
+            raise StudyError(
+                f"{said} at step {self.done} already ({last['allowed']} may seem so): train on more shots "
+                f"(n_real {self.request.task.n_real}) or with a lower learning_rate ({settings.learning_rate})"
+            )
+        PartialState().wait_for_everyone()
+        self.kept = len(self._resumed().losses)
+        print(
+            f"stopped at step {self.done}: {said} ({last['allowed']} may seem so); step {self.kept} is kept"
+        )
+
+    def finish(self) -> None:
+        """Put the adapter into the store and remove the checkpoint."""
+
+        def build(folder):
+            self.backbone.save_adapter(folder)
+            lines = [f"{i + 1},{loss:.6f}\n" for i, loss in enumerate(self.state.losses)]
+            (folder / "loss.csv").write_text("step,loss\n" + "".join(lines))
+            return {
+                "train_seconds": round(self.state.seconds, 1),
+                "kept_step": self.kept,
+                "checks": self.state.checks,
+                "parts": self.parts,
+            }
+
+        PartialState().wait_for_everyone()
+        self.request.make(build, device=self.device)
+        self.checkpoint.unlink(missing_ok=True)
+
+    @property
+    def _due(self) -> bool:
+        return self.done % self.request.settings.check_every == 0
+
+    def _resumed(self) -> TrainingState:
+        return TrainingState(
+            **checkpoints.resume(self.checkpoint, self.trained, self.optimiser) or {}
+        )
+
+
+def learning_rate(step: int, steps: int, highest: float) -> float:
+    """Short warm-up, then a cosine to zero."""
+    return highest * min(1.0, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def optimiser(parameters, tuning):
+    """AdamW, or with `optimiser` 'adamw8bit' that of bitsandbytes, whose state takes a quarter of the memory (Dettmers et al. 2022)."""
+    kind = torch.optim.AdamW
+    if tuning.optimiser == "adamw8bit":
+        try:
+            from bitsandbytes.optim import AdamW8bit as kind
+        except ImportError as error:
+            raise StudyError(
+                "optimiser 'adamw8bit' needs bitsandbytes: pip install 'fsl-utils[large]', or set optimiser='adamw' in settings"
+            ) from error
+    return kind(parameters, lr=tuning.learning_rate, weight_decay=0.0)
+
+
+def gradients(backbone, batch: batches.Batch, defect: float, parts: int) -> tuple[float, int]:
+    """Fill in the gradients of the batch's mean loss; returns it and the number of parts that fitted into memory.
+
+    Out of memory: the batch is taken in twice as many parts, whose gradients add up to its own: images, noise and
+    noise levels stay those of the whole, only dropout is drawn anew.
+    """
+    start = batch.generator.get_state()
+    while True:
+        batch.generator.set_state(start)
+        try:
+            loss = _backward(backbone, batch, defect, parts)
+            break
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and not should_reduce_batch_size(error):
+                raise
+        if parts >= len(batch.clean):
+            raise backbones.out_of_memory(backbone.name)
+        parts *= 2
+        print(f"out of memory: going on with each batch of {len(batch.clean)} in {parts} parts")
+    if PartialState().num_processes > 1:
+        for parameter in backbone.denoiser.parameters():
+            if parameter.requires_grad:
+                parameter.grad = reduce(parameter.grad, "sum")
+        loss = reduce(torch.tensor(loss, device=backbone.device), "sum").item()
+    return loss, parts
+
+
+def _backward(backbone, batch: batches.Batch, defect: float, parts: int) -> float:
+    """Gradients and loss of this process's share of the batch, in parts."""
+    clean, generator, processes = batch.clean, batch.generator, PartialState()
+    backbone.denoiser.zero_grad(set_to_none=True)
+    torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))  # dropout
+    device = backbone.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        weight = None if defect == 1 else weights(batch.cover, clean, defect)
+        start, n, total = generator.get_state(), len(clean), 0.0
+        share = np.array_split(np.arange(n), processes.num_processes)[processes.process_index]
+        for part in np.array_split(share, min(parts, len(share))):
+            generator.set_state(start)
+            rows = slice(part[0], part[-1] + 1)
+            condition = batch.condition.to(clean.device)
+            loss = backbone.loss(clean, condition, generator, weight, rows).sum() / n
+            loss.backward()
+            total += loss.item()
+    return total
+
+
+def weights(masks: torch.Tensor, clean: torch.Tensor, defect: float) -> torch.Tensor:
+    """Weight of each place of the latents [N, c, h, w] in the loss, [N, 1, h, w] of mean 1 in each image: `defect` to 1 by the
+    share of it that the mask covers. A crack is under 1 % of a tile, so of a plain loss (cf. DefectFill, Song et al. 2025)."""
+    cover = F.adaptive_avg_pool2d(masks.to(clean).div(255), clean.shape[-2:])
+    weight = 1 + (defect - 1) * cover
+    return weight / weight.mean(dim=(2, 3), keepdim=True)
+
+
+def count_copies(backbone, request: AdapterRequest, rule: copies.Rule) -> dict:
+    """Sample and count copies: {copied, of, allowed}, on images of no pool.
+
+    More than `allowed` are copied with a chance of at most ALARM in a whole run, if single images are called so as often
+    as unseen real ones are: a binomial quantile at the rule's false-alarm rate, ALARM shared among the checks (Bonferroni).
+    """
+    pool = sampling.PoolRequest.of(request, steps=CHECK_STEPS, seed=request.seed)
+    backbone.denoiser.eval()
+    painted = sampling.sample(backbone, pool, range(CHECK_FIRST, CHECK_FIRST + CHECKED))
+    backbone.denoiser.train()
+    looks = -(-request.steps // request.settings.check_every)
+    allowed = binom.ppf(1 - ALARM / looks, CHECKED, np.fmax(copies.QUANTILE, rule.false_alarm))
+    return {
+        "copied": int(copies.judge(painted, rule).nearest["copied"].sum()),
+        "of": CHECKED,
+        "allowed": int(allowed),
+    }
