@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         default=None,
         help="weights to go on from (default: random; for a folder the shipped ones)",
     )
-    pretrain.add_argument("--steps", type=int, default=5000)
+    pretrain.add_argument("--steps", type=_count, default=5000)
     pretrain.add_argument(
         "--out",
         type=Path,

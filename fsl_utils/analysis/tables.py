@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fsl_utils import StudyError, metrics
+from fsl_utils.analysis import determinants
 
 TASK_COLUMNS = [
     "domain",
@@ -52,7 +53,9 @@ def read_results(tables: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The cells (columns CELL_COLUMNS) and their per-image scores (columns SCORE_COLUMNS) of a results folder.
 
     Raises StudyError where a file is missing or its values are impossible, doubled, or contradict
-    each other: a table edited by hand is noticed, because every metric is computed again from the scores.
+    each other: a table edited by hand is noticed, because every metric is computed again from the
+    scores, and every setting is part of the cell's key. `cells.attrs["not_checkable"]`: how many
+    rows were published before keys could be checked (see `determinants`).
     """
     tables = Path(tables)
     paths = [tables / "cells.csv", tables / "scores.parquet"]
@@ -70,6 +73,7 @@ def read_results(tables: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         ) from error
     cells, scores = _checked_cells(cells, paths[0]), _checked_scores(scores, paths[1])
     _check_agreement(cells, scores, paths)
+    cells.attrs["not_checkable"] = determinants.check(cells, tables)
     return cells, scores
 
 

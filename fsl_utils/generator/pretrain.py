@@ -146,6 +146,11 @@ def run(
         optimiser.step()
         ema.step(net.parameters())
         losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise StudyError(
+                f"the loss is {losses[-1]} at step {step}: run again to go on from the last "
+                f"checkpoint, or lower LEARNING_RATE in {__name__} ({LEARNING_RATE})"
+            )
 
         done = {"step": step + 1, "loss": losses[-1]}
         if (step + 1) % checkpoint_every == 0 or step + 1 == steps:

@@ -10,6 +10,7 @@ import pandas as pd
 import papermill
 
 from fsl_utils import StudyError, store
+from fsl_utils.analysis import determinants
 from fsl_utils.analysis.tables import read_results
 from fsl_utils.classifier import cells, plan
 from fsl_utils.data import partitions
@@ -71,6 +72,11 @@ def tables(folders: list[Path], out: Path, kept: set[str] = frozenset()) -> pd.D
         before = found[found["cell"].isin(kept)], scores[scores["cell"].isin(kept)]
     if not of["cell"] and before is None:
         raise StudyError("no cell is finished yet: there is nothing to publish")
+    texts = {key: determinants.of(store.root() / "cell" / key) for key in of["cell"]}
+    known = determinants.read(out / "tables")
+    if texts or known:
+        texts |= {key: known.get(key, "") for key in before[0]["cell"]} if before else {}
+        determinants.write(out / "tables", texts)
     table = cells.gather(of["cell"], out / "tables", before)
     reports = [
         json.loads((store.root() / "report" / key / "report.json").read_text())
