@@ -15,7 +15,12 @@ ROOT = Path(__file__).resolve().parents[1]  # the clone: notebooks/, results/, s
 class StudyError(Exception):
     """Something the user can mend. The message is one line: what, which value, how to mend it."""
 
-    def _render_traceback_(
-        self,
-    ) -> list[str]:  # in a notebook too it is one line, not a page of code
+    def _render_traceback_(self) -> list[str]:  # in a notebook too it is one line
         return [f"StudyError: {self}"]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C. The message is one line: what is kept and how to go on."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]

@@ -139,11 +139,9 @@ def main(argv: list[str] | None = None) -> int:
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(
-            "interrupted: finished work is kept; run the same command again to go on",
-            file=sys.stderr,
-        )
+    except KeyboardInterrupt as stop:
+        kept = "interrupted: finished work is kept; run the same command again to go on"
+        print(str(stop) or kept, file=sys.stderr)
         return 130
     return 0
 

@@ -1,5 +1,7 @@
 import dataclasses
 import itertools
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from scipy.stats import binom
 
-from fsl_utils import StudyError, store
+from fsl_utils import Interrupted, StudyError, store
 from fsl_utils.data.datasets import readers
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import adapter, batches, copies, finetuning, mini, regions, sampling
@@ -108,6 +110,35 @@ def test_an_interrupted_run_resumes_to_the_same_adapter(store_at, task):
     assert (folder / "adapter_model.safetensors").read_bytes() == whole
     assert len((folder / "loss.csv").read_text().split()) == 5
     assert store.manifest(folder)["kept_step"] == 4
+
+
+def test_ctrl_c_keeps_the_step_that_was_reached(store_at, task, capsys):
+    request = AdapterRequest.new(task, 4, **SMALL, check_every=2)
+    store_at("whole")
+    finish(finetuning.train(request))
+    whole = (request.find() / "adapter_model.safetensors").read_bytes()
+    store_at("broken")
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted, match=r"step 3 of 4 is kept; run the same cell .* from there"):
+        for step in finetuning.train(request):
+            if step.number == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert [step.number for step in finetuning.train(request)] == [4]
+    assert "going on from step 3 of 4" in capsys.readouterr().out
+    assert (request.find() / "adapter_model.safetensors").read_bytes() == whole
+    assert not list((store.root() / "work").iterdir())
+
+
+def test_a_second_ctrl_c_stops_at_once(own_store, task):
+    request = AdapterRequest.new(task, 4, **SMALL, check_every=2)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        for step in finetuning.train(request):
+            if step.number == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+    assert not isinstance(stopped.value, Interrupted)
+    assert [step.number for step in finetuning.train(request)] == [3, 4]
 
 
 def test_a_damaged_checkpoint_starts_anew(own_store, task):
@@ -233,7 +264,7 @@ def test_no_other_error_is_taken_for_a_lack_of_memory(own_store, monkeypatch, ta
 def test_the_weight_of_a_defect(backbone):
     masks = torch.zeros(2, 1, 64, 64, dtype=torch.uint8)
     masks[0, :, 8:12, 20:22] = 255  # half of the latent place (2, 5)
-    weight = finetuning.weights(masks, torch.zeros(2, 16, 16, 16), 9.0)
+    weight = batches.weights(masks, torch.zeros(2, 16, 16, 16), 9.0)
     assert weight.shape == (2, 1, 16, 16) and torch.equal(weight[1], torch.ones(1, 16, 16))
     assert float(weight[0].mean()) == pytest.approx(1) and float(
         weight[0, 0, 2, 5] / weight[0, 0, 0, 0]
@@ -317,7 +348,10 @@ def test_a_run_that_begins_to_copy_keeps_its_last_state_that_passed(
 
     store_at("broken")
     checks_that_find(monkeypatch, 0, 4)
-    list(itertools.islice(finetuning.train(request), 5))
+    with pytest.raises(Interrupted, match="step 5 of 7"):  # no check has seen that step
+        for step in finetuning.train(request):
+            if step.number == 5:
+                os.kill(os.getpid(), signal.SIGINT)
     checks_that_find(monkeypatch, 5)
     finish(finetuning.train(request))
     again = request.find()

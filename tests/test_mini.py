@@ -99,6 +99,9 @@ def test_missing_and_damaged_weights_are_named(tmp_path):
         mini.load(path)
     mini.save(mini.create(torch.ones(16), 0), path, {})
     tensors = load_file(path)
+    save_file({n: t * float("nan") for n, t in tensors.items()}, path, metadata={"about": "{}"})
+    with pytest.raises(StudyError, match=r"m.safetensors.*values that are no numbers"):
+        mini.load(path)
     tensors.pop("conv_in.weight")
     save_file(tensors, path, metadata={"about": "{}"})
     with pytest.raises(StudyError, match="m.safetensors"):

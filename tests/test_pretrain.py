@@ -1,12 +1,14 @@
 import dataclasses
 import itertools
+import os
+import signal
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from fsl_utils import StudyError
+from fsl_utils import Interrupted, StudyError
 from fsl_utils.generator import mini, pretrain
 
 
@@ -39,6 +41,22 @@ def test_a_killed_run_resumes_to_the_same_weights(elpv, tmp_path):
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert (whole / "loss.csv").read_text() == (broken / "loss.csv").read_text()
     assert mini.load(whole / "mini.safetensors").about["steps"] == 4
+
+
+def test_ctrl_c_keeps_the_step_that_was_reached(elpv, tmp_path):
+    with pytest.raises(Interrupted, match="step 3 of 4 is kept"):
+        for row in pretrain.run([elpv], 4, tmp_path, checkpoint_every=2):
+            if row["step"] == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+    [row] = pretrain.run([elpv], 4, tmp_path, checkpoint_every=2)
+    assert row["step"] == 4 and len((tmp_path / "loss.csv").read_text().split()) == 3
+
+
+def test_a_loss_that_is_no_number_stops_with_advice(elpv, tmp_path, monkeypatch):
+    bad = torch.tensor([float("nan")], requires_grad=True)
+    monkeypatch.setattr(mini.Mini, "loss", lambda *given: bad)
+    with pytest.raises(StudyError, match="loss is nan at step 0.*LEARNING_RATE"):
+        next(pretrain.run([elpv], 4, tmp_path))
 
 
 def test_continued_from_given_weights(elpv, tmp_path):

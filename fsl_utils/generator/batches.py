@@ -25,6 +25,15 @@ class Batch(NamedTuple):
     generator: torch.Generator
 
 
+def weights(cover: torch.Tensor, clean: torch.Tensor, defect: float) -> torch.Tensor:
+    """Weight of each place of the latents [N, c, h, w] in the loss, [N, 1, h, w] of mean 1 in each
+    image: `defect` to 1 by the share of it that the mask covers. A crack is under 1 % of a tile, so
+    of a plain loss (cf. DefectFill, Song et al. 2025)."""
+    cover = F.adaptive_avg_pool2d(cover.to(clean).div(255), clean.shape[-2:])
+    weight = 1 + (defect - 1) * cover
+    return weight / weight.mean(dim=(2, 3), keepdim=True)
+
+
 def masks(request: AdapterRequest, size: int) -> np.ndarray:
     """Pixel masks of the shots, uint8 [n, 1, size, size], white on the defect; black where there are none or no setting asks for them."""
     task, tuning = request.task, request.settings

@@ -12,13 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, reduce
 from accelerate.utils.memory import should_reduce_batch_size
 from scipy.stats import binom
 
-from fsl_utils import StudyError, store
+from fsl_utils import Interrupted, StudyError, files, store
 from fsl_utils.generator import adapter, backbones, batches, checkpoints, copies, mini, sampling
 from fsl_utils.generator.adapter import AdapterRequest
 
@@ -51,7 +50,8 @@ class TrainingState:
 def train(request: AdapterRequest, device: str = "cpu") -> Iterator[Step]:
     """Fine-tune; yields after every step, and nothing if the adapter is already there.
 
-    An interrupted run resumes from its last checkpoint: batch, noise and dropout of a step come from (seed, step).
+    A killed run resumes from its last checkpoint, one stopped by Ctrl-C from the step that it had reached (Interrupted is
+    raised then): batch, noise and dropout of a step come from (seed, step).
     From step `check_from` on, a checkpoint must pass the copy check; one that does not ends the run, and the one before
     it is the result (`kept_step` in the manifest). Raises StudyError where there is no shot, the loss is not finite, or
     already the first check fails.
@@ -59,15 +59,18 @@ def train(request: AdapterRequest, device: str = "cpu") -> Iterator[Step]:
     if request.find():
         return
     run = FineTuningRun.start(request, device)
-    while run.done < request.steps:
-        loss = run.step()
-        passed = run.check()
-        if passed:
-            run.save()
-        yield Step(run.done, loss, run.state.losses, run.state.checks, run.backbone)
-        if not passed:
-            run.go_back()
-            break
+    with checkpoints.interrupts_held() as interrupted:
+        while run.done < request.steps:
+            loss = run.step()
+            passed = run.check()
+            if passed:
+                run.save()
+            yield Step(run.done, loss, run.state.losses, run.state.checks, run.backbone)
+            if not passed:
+                run.go_back()
+                break
+            if broadcast_object_list([interrupted()])[0]:
+                run.interrupt()
     run.finish()
 
 
@@ -80,7 +83,12 @@ class FineTuningRun:
         self.optimiser = optimiser(self.trained.values(), request.settings)
         folder = store.work_folder(request.stage, request.params())
         self.checkpoint: Path = folder / "checkpoint.safetensors"
-        self.state = self._resumed()
+        # Apart: no copy check has seen it, so that nothing goes back to it.
+        self.unchecked: Path = folder / "unchecked.safetensors"
+        before = self._resumed(self.unchecked) or self._resumed(self.checkpoint)
+        self.state = before or TrainingState()
+        if self.done and PartialState().is_main_process:
+            print(f"going on from step {self.done} of {request.steps}")
         self.kept, self.parts, self.rule = request.steps, 1, None
         if request.settings.views:
             steps = range(self.done, request.steps)
@@ -148,10 +156,21 @@ class FineTuningRun:
 
     def save(self) -> None:
         """Write a checkpoint, where one is due."""
-        if self._due and PartialState().is_main_process:
-            checkpoints.save(
-                self.checkpoint, self.done, self.trained, self.optimiser, asdict(self.state)
-            )
+        if self._due:
+            self._write(self.checkpoint)
+            self.unchecked.unlink(missing_ok=True)
+
+    def interrupt(self) -> None:
+        """Keep the step that was reached. Raises Interrupted, which says so."""
+        if not self._due:
+            self._write(self.unchecked)
+        raise Interrupted(
+            f"interrupted: step {self.done} of {self.request.steps} is kept; {checkpoints.GO_ON}"
+        )
+
+    def _write(self, path: Path) -> None:
+        if PartialState().is_main_process:
+            checkpoints.save(path, self.done, self.trained, self.optimiser, asdict(self.state))
 
     def go_back(self) -> None:
         """Go back to the last checkpoint, which passed its check. Raises StudyError where the first check failed."""
@@ -163,7 +182,9 @@ class FineTuningRun:
                 f"(n_real {self.request.task.n_real}) or with a lower learning_rate ({settings.learning_rate})"
             )
         PartialState().wait_for_everyone()
-        self.kept = len(self._resumed().losses)
+        if (kept := self._resumed(self.checkpoint)) is None:
+            raise StudyError(f"{self.checkpoint} is damaged: run again to begin anew")
+        self.kept = len(kept.losses)
         print(
             f"stopped at step {self.done}: {said} ({last['allowed']} may seem so); step {self.kept} is kept"
         )
@@ -184,16 +205,15 @@ class FineTuningRun:
 
         PartialState().wait_for_everyone()
         self.request.make(build, device=self.device)
-        self.checkpoint.unlink(missing_ok=True)
+        files.discard(self.checkpoint.parent)
 
     @property
     def _due(self) -> bool:
         return self.done % self.request.settings.check_every == 0
 
-    def _resumed(self) -> TrainingState:
-        return TrainingState(
-            **checkpoints.resume(self.checkpoint, self.trained, self.optimiser) or {}
-        )
+    def _resumed(self, path: Path) -> TrainingState | None:
+        facts = checkpoints.resume(path, self.trained, self.optimiser)
+        return facts and TrainingState(**facts)
 
 
 def learning_rate(step: int, steps: int, highest: float) -> float:
@@ -248,7 +268,7 @@ def _backward(backbone, batch: batches.Batch, defect: float, parts: int) -> floa
     torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))  # dropout
     device = backbone.device.type
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-        weight = None if defect == 1 else weights(batch.cover, clean, defect)
+        weight = None if defect == 1 else batches.weights(batch.cover, clean, defect)
         start, n, total = generator.get_state(), len(clean), 0.0
         share = np.array_split(np.arange(n), processes.num_processes)[processes.process_index]
         for part in np.array_split(share, min(parts, len(share))):
@@ -259,14 +279,6 @@ def _backward(backbone, batch: batches.Batch, defect: float, parts: int) -> floa
             loss.backward()
             total += loss.item()
     return total
-
-
-def weights(masks: torch.Tensor, clean: torch.Tensor, defect: float) -> torch.Tensor:
-    """Weight of each place of the latents [N, c, h, w] in the loss, [N, 1, h, w] of mean 1 in each image: `defect` to 1 by the
-    share of it that the mask covers. A crack is under 1 % of a tile, so of a plain loss (cf. DefectFill, Song et al. 2025)."""
-    cover = F.adaptive_avg_pool2d(masks.to(clean).div(255), clean.shape[-2:])
-    weight = 1 + (defect - 1) * cover
-    return weight / weight.mean(dim=(2, 3), keepdim=True)
 
 
 def count_copies(backbone, request: AdapterRequest, rule: copies.Rule) -> dict:

@@ -4,7 +4,6 @@ A killed run resumes from its last checkpoint and ends with the same weights: ev
 draws its batch, noise and dropout from a generator seeded by (seed, step).
 """
 
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -14,13 +13,11 @@ import numpy as np
 import pandas as pd
 import torch
 from diffusers.training_utils import EMAModel
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
-from fsl_utils import StudyError, store
+from fsl_utils import Interrupted, StudyError, store
 from fsl_utils.data import augmentation, domains, partitions
 from fsl_utils.data.datasets import sheets
-from fsl_utils.generator import mini
+from fsl_utils.generator import checkpoints, mini
 
 BATCH = 32
 LEARNING_RATE = 4e-4
@@ -102,8 +99,8 @@ def run(
 
     From random weights, or from those of `start`, whose band scales are kept.
 
-    Every `checkpoint_every` steps it writes `checkpoint.safetensors` into `folder`, from which a later run
-    resumes, and adds to what it yields the mean loss since the last checkpoint and that of the averaged
+    Every `checkpoint_every` steps, and where Ctrl-C stops it, it writes `checkpoint.safetensors` into `folder`, from
+    which a later run resumes; every `checkpoint_every` steps it adds to what it yields the mean loss since the last checkpoint and that of the averaged
     weights on held-out groups: {step, loss, mean_loss, held_out, seconds}. It ends with `mini.safetensors` and
     `loss.csv` there. Mixed precision (bfloat16) in forward and backward.
     """
@@ -124,45 +121,55 @@ def run(
         foreach=True,
     )
 
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "checkpoint.safetensors"
-    first, curve = _resume(path, net, optimiser, ema)
+    held = {f"net.{name}": parameter for name, parameter in net.named_parameters()}
+    held |= {f"ema.{i}": average for i, average in enumerate(ema.shadow_params)}
+    facts = checkpoints.resume(path, held, optimiser) or {"losses": [], "curve": []}
+    losses, curve = facts["losses"], facts["curve"]  # losses: of every step so far
+    first = ema.optimization_step = len(losses)
+    if first:
+        print(f"going on from step {first} of {steps}")
     train = [np.flatnonzero((condition == c) & ~held_out) for c in flips]
     begin = time.perf_counter()
-    losses = []
-    for step in range(first, steps):
-        rng = np.random.default_rng([SEED, step])
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        torch.manual_seed(int(rng.integers(2**62)))  # dropout
-        pixels, labels = batch(images, condition, train, flips, step, rng, generator)
+    with checkpoints.interrupts_held() as interrupted:
+        for step in range(first, steps):
+            rng = np.random.default_rng([SEED, step])
+            generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+            torch.manual_seed(int(rng.integers(2**62)))  # dropout
+            pixels, labels = batch(images, condition, train, flips, step, rng, generator)
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(step, steps)
+            with torch.autocast(device, torch.bfloat16):
+                loss = model.loss(model.encode(pixels), labels.to(device), generator).mean()
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimiser.step()
+            ema.step(net.parameters())
+            losses.append(loss.item())
+            if not math.isfinite(losses[-1]):
+                raise StudyError(
+                    f"the loss is {losses[-1]} at step {step}: run again to go on from the last "
+                    f"checkpoint, or lower LEARNING_RATE in {__name__} ({LEARNING_RATE})"
+                )
 
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, steps)
-        with torch.autocast(device, torch.bfloat16):
-            loss = model.loss(model.encode(pixels), labels.to(device), generator).mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimiser.step()
-        ema.step(net.parameters())
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise StudyError(
-                f"the loss is {losses[-1]} at step {step}: run again to go on from the last "
-                f"checkpoint, or lower LEARNING_RATE in {__name__} ({LEARNING_RATE})"
-            )
-
-        done = {"step": step + 1, "loss": losses[-1]}
-        if (step + 1) % checkpoint_every == 0 or step + 1 == steps:
-            done |= {
-                "mean_loss": float(np.mean(losses)),
-                "seconds": time.perf_counter() - begin,
-                "held_out": _held_out_loss(model, ema, images[held_out], condition[held_out]),
-            }
-            losses = []
-            curve.append(done)
-            _save(path, step + 1, net, optimiser, ema, curve)
-        yield done
+            done = {"step": step + 1, "loss": losses[-1]}
+            if due := (step + 1) % checkpoint_every == 0 or step + 1 == steps:
+                since = losses[curve[-1]["step"] if curve else 0 :]
+                done |= {
+                    "mean_loss": float(np.mean(since)),
+                    "seconds": time.perf_counter() - begin,
+                    "held_out": _held_out_loss(model, ema, images[held_out], condition[held_out]),
+                }
+                curve.append(done)
+                checkpoints.save(path, step + 1, held, optimiser, facts)
+            yield done
+            if interrupted():
+                if not due:
+                    checkpoints.save(path, step + 1, held, optimiser, facts)
+                raise Interrupted(
+                    f"interrupted: step {step + 1} of {steps} is kept; {checkpoints.GO_ON}"
+                )
 
     ema.copy_to(net.parameters())
     about = {
@@ -206,35 +213,3 @@ def _held_out_loss(model, ema, images, condition) -> float:
     net.train()
     ema.restore(net.parameters())
     return float(torch.cat(parts).mean())
-
-
-def _save(path: Path, step: int, net, optimiser, ema, curve: list[dict]) -> None:
-    tensors = {f"net.{k}": v for k, v in net.state_dict().items()}
-    for i, (parameter, average) in enumerate(zip(net.parameters(), ema.shadow_params)):
-        tensors[f"ema.{i}"] = average
-        for name in ("exp_avg", "exp_avg_sq"):
-            tensors[f"{name}.{i}"] = optimiser.state[parameter][name]
-    tensors = {k: v.detach().contiguous() for k, v in tensors.items()}
-    metadata = {"step": str(step), "curve": json.dumps(curve)}
-    store.write_whole(path, lambda partial: save_file(tensors, partial, metadata=metadata))
-
-
-@torch.no_grad()
-def _resume(path: Path, net, optimiser, ema) -> tuple[int, list[dict]]:
-    """Load a checkpoint into the three and return (steps done, curve); (0, []) where there is none."""
-    if not path.is_file():
-        return 0, []
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    step, tensors = int(metadata["step"]), load_file(path)
-    net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
-    for i, parameter in enumerate(net.parameters()):
-        # Copied into the parameter's own memory layout: a mixture of layouts is several times slower.
-        like = {
-            name: torch.empty_like(parameter).copy_(tensors[f"{name}.{i}"])
-            for name in ("ema", "exp_avg", "exp_avg_sq")
-        }
-        ema.shadow_params[i] = like.pop("ema")
-        optimiser.state[parameter] = {"step": torch.tensor(float(step)), **like}
-    ema.optimization_step = step
-    return step, json.loads(metadata["curve"])
