@@ -2,71 +2,102 @@ import numpy as np
 import pytest
 
 from fsl_utils import StudyError
-from fsl_utils.classifier import arms
+from fsl_utils.classifier import arms, classifiers, sources
 
 
-def test_training_sets_hold_what_their_arm_says(draw):
-    n = len(draw.shots)
-    real = arms.mix("real", 0, draw)
-    assert (
-        np.array_equal(real.rare, draw.shots)
-        and np.array_equal(real.common, draw.common)
-        and real.synthetic == 0
-    )
-    double = arms.mix("duplicate", 2.5, draw)
-    counts = np.unique(double.rare, return_counts=True)[1]
-    assert (
-        set(double.rare) == set(draw.shots)
-        and len(double.rare) == 3.5 * n
-        and counts.max() - counts.min() <= 1
-    )
-    for name in ("lora", "lora_filtered", "paste"):
-        made = arms.mix(name, 4, draw)
-        assert made.synthetic == 4 * n and np.array_equal(made.rare, draw.shots)
-    alone = arms.mix("synth_only", 0.5, draw)
-    assert len(alone.rare) == 0 and alone.synthetic == n // 2
-    both = arms.mix("synth_both", 1, draw)
-    assert both.synthetic == both.synthetic_common == n
-    more = arms.mix("real_more", 1, draw)
-    assert len(set(more.rare)) == 2 * n and set(more.rare) <= set(draw.shots) | set(draw.more)
+class Rows:
+    """Material whose images are positions in the domain's table, and -1 and -2 where they were made
+    for the rare and the common class."""
+
+    def __init__(self, task):
+        self.task, self.image_size, self.seed = task, 64, 0
+
+    def real(self):
+        return np.arange(len(self.task.domain.table))
+
+    def pool(self, kind, n):
+        return np.full(n, -2 if kind == "common" else -1)
+
+    def kept(self, n):
+        return np.full(n - 1, -1)  # one fewer than asked for
+
+    def made(self, name, source, make):
+        return np.full(1000, -1)
 
 
-def test_every_arm_at_zero_is_real(draw):
+def training(name, ratio, task):
+    """Rare and common rows of an arm's training set."""
+    x, y = arms.get(name).source.training(Rows(task), round(ratio * task.n_real))
+    assert len(x) == len(y) and set(y) == {0, 1} and (np.diff(y) <= 0).all()
+    return x[y == 1], x[y == 0]
+
+
+def test_training_sets_hold_what_their_arm_says(task):
+    n, shots, draw = task.n_real, task.draw.shots, task.draw
+    rare, common = training("real", 4, task)
+    assert np.array_equal(rare, shots) and np.array_equal(common, draw.common)
+    rare, _ = training("duplicate", 2.5, task)
+    counts = np.unique(rare, return_counts=True)[1]
+    assert set(rare) == set(shots) and len(rare) == 3.5 * n
+    assert counts.max() - counts.min() <= 1
+    for name in ("lora", "base_synth", "paste"):
+        rare, common = training(name, 4, task)
+        assert np.array_equal(rare[:n], shots) and (rare[n:] == -1).sum() == 4 * n
+        assert np.array_equal(common, draw.common)
+    rare, _ = training("lora_filtered", 4, task)
+    assert (rare == -1).sum() == 4 * n - 1
+    rare, _ = training("synth_only", 0.5, task)
+    assert (rare == -1).all() and len(rare) == n // 2
+    rare, common = training("synth_both", 1, task)
+    assert (rare == -1).sum() == (common == -2).sum() == n
+    rare, _ = training("real_more", 1, task)
+    assert len(set(rare)) == 2 * n and set(rare) <= set(shots) | set(draw.more)
+
+
+def test_every_arm_at_zero_is_real(task):
     for name in set(arms.ARMS) - {"synth_only"}:
-        zero = arms.mix(name, 0, draw)
-        assert (
-            np.array_equal(zero.rare, draw.shots) and zero.synthetic == zero.synthetic_common == 0
-        )
+        rare, common = training(name, 0, task)
+        assert np.array_equal(rare, task.draw.shots) and np.array_equal(common, task.draw.common)
 
 
-def test_gather_and_labels_agree():
-    real, pool, common_pool = np.arange(10)[:, None], np.full((5, 1), 100), np.full((5, 1), 200)
-    mix = arms.Mix(
-        rare=np.array([1, 1]), common=np.array([7, 8, 9]), synthetic=2, synthetic_common=1
-    )
-    assert mix.gather(real, pool, common_pool)[:, 0].tolist() == [1, 1, 100, 100, 7, 8, 9, 200]
-    assert mix.labels.tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
-
-
-def test_no_training_set_holds_an_image_that_is_scored(draw):
+def test_no_training_set_holds_an_image_that_is_scored(task):
     for name in arms.ARMS:
-        mix = arms.mix(name, 1, draw)
-        assert not set(np.concatenate([mix.rare, mix.common])) & set(draw.validation)
+        assert not set(np.concatenate(training(name, 1, task))) & set(task.draw.validation)
 
 
-def test_bad_arms_and_ratios(draw):
+def test_what_a_source_needs_and_why_it_cannot_be(task):
+    source = {name: arm.source for name, arm in arms.ARMS.items()}
+    assert {name for name in source if source[name].tuned} == {
+        name for name in arms.ARMS if name.startswith(("lora", "synth"))
+    }
+    assert source["base_synth"].pools == ("base",) and not source["paste"].pools
+    assert source["synth_both"].pools == ("rare", "common")
+    assert [name for name in source if source[name].screened] == ["lora_filtered"]
+    assert "no rare image at all" in source["synth_only"].why_not(task, 0)
+    assert f"has {len(task.draw.more)}" in source["real_more"].why_not(task, 4000)
+    assert "no pixel masks" in source["paste"].why_not(task, 4)
+    assert not any(source[name].why_not(task, 4) for name in set(source) - {"paste"})
+
+
+def test_a_new_arm_is_one_entry(task, monkeypatch):
+    both = sources.FromPools("synth_common", common_pool="common")
+    monkeypatch.setitem(arms.ARMS, "synth_common", arms.Arm(both))
+    rare, common = training("synth_common", 2, task)
+    assert np.array_equal(rare, task.draw.shots) and (common == -2).sum() == 2 * task.n_real
+    assert arms.planned(["synth_common"], [0, 2], "probe") == [("synth_common", 2.0)]
+
+
+def test_unknown_names():
     with pytest.raises(StudyError, match="unknown arm 'magic'"):
-        arms.mix("magic", 1, draw)
-    with pytest.raises(StudyError, match="ratio is -1"):
-        arms.mix("lora", -1, draw)
-    with pytest.raises(StudyError, match="no rare image at all"):
-        arms.mix("synth_only", 0, draw)
-    with pytest.raises(StudyError, match=f"has {len(draw.more)}"):
-        arms.mix("real_more", 100, draw)
+        arms.get("magic")
+    with pytest.raises(StudyError, match="unknown classifier 'svm': known are probe, resnet18"):
+        classifiers.get("svm")
+    with pytest.raises(StudyError, match="the probe|probe begins with imagenet"):
+        classifiers.get("probe").check("scratch")
 
 
 def test_ratios_without_meaning_are_zero():
-    assert arms.ratios_of("real", [1, 2], "resnet18") == [0.0]
-    assert arms.ratios_of("augment", [1, 2], "resnet18") == [0.0]
-    assert arms.ratios_of("augment", [1, 2], "probe") == [1.0, 2.0]
-    assert arms.ratios_of("lora", [0, 1, 2], "probe") == [1.0, 2.0]
+    assert arms.pairs(["real", "augment"], [1, 2], "resnet18") == [("real", 0), ("augment", 0)]
+    assert arms.pairs(["augment"], [1, 2], "probe") == [("augment", 1), ("augment", 2)]
+    assert arms.pairs(["lora"], [0, 1], "probe") == [("lora", 1)]
+    assert arms.planned(["focal", "crt", "balanced", "lora_crt"], [1], "probe") == []

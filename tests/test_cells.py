@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from fsl_utils import StudyError, params, store
-from fsl_utils.classifier import cells, filters, plan
+from fsl_utils.classifier import cells, features, filters, models, plan
 from fsl_utils.data import domains, partitions
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import regions, sampling
@@ -134,9 +134,9 @@ def test_a_filtered_cell_trains_on_what_the_filter_keeps(task, monkeypatch):
     monkeypatch.setattr(
         filters, "until", lambda pool, wanted, *rest: iter([table[:50], table[50:]])
     )
-    trained, plain = [], cells.models.fit_probe
+    trained, plain = [], models.fit_probe
     monkeypatch.setattr(
-        cells.models,
+        models,
         "fit_probe",
         lambda x, y, reference: trained.append((x, y)) or plain(x, y, reference),
     )
@@ -150,7 +150,7 @@ def test_a_filtered_cell_trains_on_what_the_filter_keeps(task, monkeypatch):
         "off_manifold": 2 * n - 25,
     }
     ((x, y),) = trained
-    known = cells.features.of_domain(task.domain, 64, ("development",))
+    known = features.of_domain(task.domain, 64, ("development",))
     assert y.sum() == n + 25 and asked == [
         100
     ]  # whole chunks, so that their features serve every ratio
@@ -179,9 +179,9 @@ def test_pasted_images_reach_both_classifiers(task, monkeypatch):
     monkeypatch.setattr(regions, "paste", lambda task, size, seed, numbers: pasted[: len(numbers)])
     p = settings(arms=["paste"], ratios=[0.5])
     assert not plan.cells(task, p)[0].pools  # no adapter is needed
-    sizes, plain = [], cells.models.train_resnet
+    sizes, plain = [], models.train_resnet
     monkeypatch.setattr(
-        cells.models,
+        models,
         "train_resnet",
         lambda x, y, arm, **named: (
             sizes.append((len(x), int(y.sum()))) or plain(x, y, arm, **named)

@@ -140,7 +140,7 @@ def test_a_default_that_is_written_down_is_the_same_run(file):
         ),
         (
             {"name": "g", "defaults": {}, "sweep": [{"init": "scratch"}]},
-            "the probe has ImageNet features alone",
+            "probe begins with imagenet",
         ),
         ({"name": "g", "defaults": {}, "sweep": [{"arms": ["focal"]}]}, "nothing to run"),
         (

@@ -1,20 +1,16 @@
 """Cells: one trained classifier each, scored on real images, kept in the store."""
 
-import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from fsl_utils import StudyError, metrics, params, store
-from fsl_utils.classifier import arms, features, filters, models, plan
-from fsl_utils.data import augmentation
-from fsl_utils.data.datasets import sheets
+from fsl_utils.classifier import classifiers, plan
+from fsl_utils.classifier.material import Material
 from fsl_utils.data.tasks import FewShotTask
-from fsl_utils.generator import regions, sampling
 
 KEY_COLUMNS = [
     "domain",
@@ -61,16 +57,12 @@ TEXTS = ("cell", "image", "group", "partition")  # columns of scores.parquet tha
 def run(task: FewShotTask, p) -> Iterator[dict]:
     """Train and score every planned cell that is not in the store; yields each as a row of cells.csv."""
     planned = plan.cells(task, p)
-    device = params.device(p.device)
-    evaluated = {
-        "validation": task.draw.validation,
-        "test": np.union1d(task.draw.choosing, task.domain.rows("test")),
-    }[p.evaluate_on]
-    material = _Material(task, p, planned, device)
+    material = Material(task, p, planned, params.device(p.device))
     for cell in planned:
-        yield row(
-            cell.make(lambda out: _build(out, cell, evaluated, material, device), device=device)
+        folder = cell.make(
+            lambda out, cell=cell: _build(out, cell, material), device=material.device
         )
+        yield row(folder)
 
 
 def row(folder: Path) -> dict:
@@ -89,203 +81,44 @@ def row(folder: Path) -> dict:
     return {name: values[name] for name in COLUMNS}
 
 
-class _Material:
-    """What the cells of one run share: pools, features and images, each fetched when first needed."""
-
-    def __init__(self, task: FewShotTask, p, planned: list[plan.CellRequest], device: str):
-        self.task, self.p, self.device = task, p, device
-        self.sources = plan.pools(task, p)
-        self.most = {
-            kind: max((cell.n for cell in planned if kind in cell.pools), default=0)
-            for kind in self.sources
-        }
-        self.kept = {}
-
-    def _once(self, name, make):
-        if name not in self.kept:
-            self.kept[name] = make()
-        return self.kept[name]
-
-    def images(self) -> np.ndarray:
-        return self.task.images(self.p.image_size)
-
-    def pool(self, kind: str) -> np.ndarray:
-        return self._once(
-            f"pool {kind}",
-            lambda: sampling.images_of(self.sources[kind], self.most[kind], self.device),
-        )
-
-    def features(self) -> np.ndarray:
-        needed = ("development", "test") if self.p.evaluate_on == "test" else ("development",)
-        return self._once(
-            "features",
-            lambda: features.of_domain(self.task.domain, self.p.image_size, needed, self.device),
-        )
-
-    def pool_features(self, kind: str) -> np.ndarray:
-        key = self.sources[kind].key
-        return self._once(
-            f"features {kind}",
-            lambda: features.of_pool(self.pool(kind), key, sampling.CHUNK, self.device),
-        )
-
-    def filtered(self, n: int) -> pd.DataFrame:
-        """Verdicts on the rare pool up to the image with which n are kept."""
-        screen = plan.screen(self.task, self.p)
-        return self._once(
-            f"verdicts {n}",
-            lambda: pd.concat(
-                filters.until(self.sources["rare"], n, screen, self.device),
-                ignore_index=True,
-            ),
-        )
-
-    def pasted(self) -> np.ndarray:
-        n = round(max(self.p.ratios) * self.task.n_real)
-        return self._once(
-            "pasted",
-            lambda: regions.paste(self.task, self.p.image_size, self.p.seed, range(n)),
-        )
-
-    def pasted_features(self) -> np.ndarray:
-        source = {
-            "paste": regions.SETTINGS,
-            **self.task.params(),
-            "n": len(self.pasted()),
-            "seed": self.p.seed,
-            "image_size": self.p.image_size,
-        }
-        return self._once(
-            "features pasted",
-            lambda: features.extract(self.pasted(), source, self.device, progress=False),
-        )
-
-    def made(self, images: str, n: int, as_features: bool) -> np.ndarray:
-        """The first n rare images that were made for `images` of an arm, or their features; fewer where the filter keeps fewer."""
-        if images == "paste":
-            return (self.pasted_features() if as_features else self.pasted())[:n]
-        kind = arms.POOLS[images][0]
-        if images != "lora_filtered":
-            return (self.pool_features(kind) if as_features else self.pool(kind))[:n]
-        table = self.filtered(n)
-        chunks = -(-len(table) // sampling.CHUNK)
-        looked_at = sampling.images_of(self.sources[kind], chunks * sampling.CHUNK, self.device)
-        if as_features:
-            looked_at = features.of_pool(
-                looked_at, self.sources[kind].key, sampling.CHUNK, self.device
-            )
-        return looked_at[table["number"][table["reason"] == ""]]
-
-    def augmented_features(self, n: int) -> np.ndarray:
-        """Features of n strongly augmented copies of the shots; the first n of a larger set are the same."""
-
-        def make():
-            generator = torch.Generator().manual_seed(self.p.seed)
-            shots = torch.from_numpy(self.images()[self.task.draw.shots])
-            most = round(max(self.p.ratios) * len(shots))
-            copies = torch.cat(
-                [
-                    augmentation.Strong().images(shots, generator)
-                    for _ in range(-(-most // len(shots)))
-                ]
-            )[:most]
-            source = {
-                "strong": self.task.domain.data_hash,
-                "draw": self.task.draw.number,
-                "n_real": len(shots),
-                "n": most,
-                "seed": self.p.seed,
-                "image_size": self.p.image_size,
-            }
-            return features.extract(copies.numpy(), source, self.device, progress=False)
-
-        return self._once("augmented", make)[:n]
-
-
-def _build(
-    folder: Path, cell: plan.CellRequest, evaluated: np.ndarray, material: _Material, device: str
-) -> dict:
+def _build(folder: Path, cell: plan.CellRequest, material: Material) -> dict:
     """Train one classifier, score it, write scores.parquet; returns the facts for the manifest."""
-    domain, draw = cell.task.domain, cell.task.draw
-    arm, mix = arms.get(cell.arm), arms.mix(cell.arm, cell.ratio, draw)
-    probe, facts = cell.classifier == "probe", {}
-    balanced_real = cell.task.training
-    made = material.made(arm.images, mix.synthetic, probe) if mix.synthetic else None
-    made_common = (
-        (material.pool_features if probe else material.pool)("common")
-        if mix.synthetic_common
-        else None
-    )
-    if arm.images == "lora_filtered" and mix.synthetic:
-        facts["filtered"] = {
-            "wanted": mix.synthetic,
-            **filters.counts(material.filtered(mix.synthetic)),
-        }
-        mix = dataclasses.replace(mix, synthetic=len(made))
-    if probe:
-        real = material.features()
-        x, y = mix.gather(real, made, made_common), mix.labels
-        if arm.augmentation == "strong" and cell.ratio:
-            copies = material.augmented_features(cell.n)
-            x, y = np.concatenate([x, copies]), np.concatenate([y, np.ones(len(copies), int)])
-        begin = time.perf_counter()
-        scores = models.score_probe(models.fit_probe(x, y, real[balanced_real]), real[evaluated])
-        seconds = time.perf_counter() - begin
-    else:
-        images = material.images()
-        x = mix.gather(images, made, made_common)
-        begin = time.perf_counter()
-        steps = models.train_resnet(
-            torch.from_numpy(x),
-            torch.from_numpy(mix.labels),
-            arm,
-            steps=cell.settings["steps"],
-            seed=cell.seed * 1000 + draw.number,
-            init=cell.init,
-            flips=sheets.SHEETS[domain.name].flips,
-            device=device,
-        )
-        for last in steps:
-            pass
-        model = last["model"]
-        if arm.refit:  # cRT, Kang et al. 2020: the head again, on balanced real images alone
-            inner = {
-                rows: models.score_resnet(model, images[which], device, penultimate=True)
-                for rows, which in (("train", balanced_real), ("scored", evaluated))
-            }
-            fitted = models.fit_probe(inner["train"], draw.labels[balanced_real], inner["train"])
-            scores = models.score_probe(fitted, inner["scored"])
-        else:
-            scores = models.score_resnet(model, images[evaluated], device)
-        seconds = time.perf_counter() - begin
+    classifier = classifiers.get(cell.classifier)
+    x, y = classifier.training(cell, material)
+    begin = time.perf_counter()
+    scores = classifier.scores(cell, x, y, material)
+    seconds = round(time.perf_counter() - begin, 3)
+    table = _scored(cell, material.evaluated, scores)
+    table.to_parquet(folder / "scores.parquet", index=False)
+    facts = cell.source.facts(material, cell.n) if cell.n else {}
+    return {"metrics": _metrics(cell, table), "train_seconds": seconds, **facts}
 
-    labels, table = draw.labels[evaluated], domain.table.iloc[evaluated]
-    choosing = np.isin(evaluated, draw.choosing)
-    threshold = metrics.choose_threshold(labels[choosing], scores[choosing])
-    scored = (
-        table["partition"].to_numpy() == "test"
-        if cell.evaluate_on == "test"
-        else np.ones(len(evaluated), bool)
+
+def _scored(cell: plan.CellRequest, rows: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
+    """One row an image at positions `rows`: image, group, partition, label, score. 'choosing' is the
+    part of validation that thresholds may see."""
+    table = cell.task.domain.table.iloc[rows]
+    choosing = np.where(np.isin(rows, cell.task.draw.choosing), "choosing", "validation")
+    return pd.DataFrame(
+        {
+            "image": table["image"],
+            "group": table["group"],
+            "partition": np.where(table["partition"] == "test", "test", choosing),
+            "label": cell.task.draw.labels[rows],
+            "score": scores,
+        }
     )
-    frame = pd.DataFrame(
-        {"image": table["image"], "group": table["group"], "label": labels, "score": scores}
-    )
-    # 'choosing' is the part of validation that thresholds may see.
-    frame.insert(
-        2,
-        "partition",
-        np.where(
-            table["partition"] == "test", "test", np.where(choosing, "choosing", "validation")
-        ),
-    )
-    frame.to_parquet(folder / "scores.parquet", index=False)
-    result = metrics.score(labels[scored], scores[scored], threshold)
-    result["n_test_groups"] = int(table["group"][scored].nunique())
-    return {
-        "metrics": {k: _plain(v) for k, v in result.items()},
-        "train_seconds": round(seconds, 3),
-        **facts,
-    }
+
+
+def _metrics(cell: plan.CellRequest, table: pd.DataFrame) -> dict:
+    """`metrics.score` of the images that the cell is evaluated on, at a threshold of the choosing part."""
+    chosen = table[table["partition"] == "choosing"]
+    threshold = metrics.choose_threshold(chosen["label"].to_numpy(), chosen["score"].to_numpy())
+    if cell.evaluate_on == "test":
+        table = table[table["partition"] == "test"]
+    result = metrics.score(table["label"].to_numpy(), table["score"].to_numpy(), threshold)
+    result["n_test_groups"] = int(table["group"].nunique())
+    return {name: _plain(value) for name, value in result.items()}
 
 
 def _plain(value):

@@ -1,14 +1,12 @@
 """Which cells the parameters of notebook 04 ask for, and the pools and the filter that they draw on."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from fsl_utils import StudyError
-from fsl_utils.classifier import arms, models
+from fsl_utils.classifier import arms, classifiers
 from fsl_utils.classifier.filters import FilterRequest
+from fsl_utils.classifier.sources import ImageSource
 from fsl_utils.data.tasks import FewShotTask
-from fsl_utils.generator import regions
 from fsl_utils.generator.adapter import AdapterRequest
 from fsl_utils.generator.sampling import PoolRequest
 from fsl_utils.request import Request
@@ -32,40 +30,43 @@ class CellRequest(Request):
     screen: FilterRequest | None = None
 
     @property
+    def recipe(self) -> arms.Arm:
+        """Its arm."""
+        return arms.get(self.arm)
+
+    @property
+    def source(self) -> ImageSource:
+        """Of its arm's training images."""
+        return self.recipe.source
+
+    @property
     def n(self) -> int:
         """Images added to the shots."""
         return round(self.ratio * self.task.n_real)
 
     def params(self) -> dict:
         """Its key in the store is the hash of this."""
-        domain, arm = self.task.domain, arms.get(self.arm)
         params = {
             **self.task.params(),
-            "domain": domain.name,
-            "rare_class": domain.rare_class,
-            "protocol": domain.protocol,
+            "domain": self.task.domain.name,
+            "rare_class": self.task.domain.rare_class,
+            "protocol": self.task.domain.protocol,
             "image_size": self.image_size,
             "seed": self.seed,
             "arm": self.arm,
-            "recipe": vars(arm),
+            "recipe": self.recipe.params(),
             "ratio": self.ratio,
             "classifier": self.classifier,
             "init": self.init,
             "evaluate_on": self.evaluate_on,
             "pools": {kind: pool.key for kind, pool in self.pools.items()},
             "settings": self.settings,
+            **self.source.params(),
         }
         for pool in list(self.pools.values())[:1]:
-            params |= {
-                "backbone": pool.backbone.name,
-                "mode": pool.mode,
-                "base": pool.backbone.base,
-            }
-        if self.screen:
-            params["filter"] = self.screen.key
-        if arm.images == "paste":
-            params["paste"] = regions.SETTINGS
-        return params
+            backbone = pool.backbone
+            params |= {"backbone": backbone.name, "mode": pool.mode, "base": backbone.base}
+        return params | ({"filter": self.screen.key} if self.screen else {})
 
 
 def pools(task: FewShotTask, p) -> dict[str, PoolRequest]:
@@ -89,54 +90,36 @@ def screen(task: FewShotTask, p) -> FilterRequest:
 
 def cells(task: FewShotTask, p) -> list[CellRequest]:
     """All cells of a notebook's parameters, arm by arm. What cannot be (see `left_out`) is not among them."""
-    if p.classifier == "probe" and p.init != "imagenet":
-        raise StudyError(
-            f"init is '{p.init}', but the probe has ImageNet features alone: set init='imagenet'"
+    classifier, available = classifiers.get(p.classifier), pools(task, p)
+    classifier.check(p.init)
+    return [
+        CellRequest(
+            task,
+            name,
+            ratio,
+            p.image_size,
+            p.seed,
+            p.classifier,
+            p.init,
+            p.evaluate_on,
+            classifier.settings(p.classifier_steps),
+            {kind: available[kind] for kind in arms.get(name).source.pools},
+            screen(task, p) if arms.get(name).source.screened else None,
         )
-    sources = pools(task, p)
-    resnet = {**models.RESNET, "steps": p.classifier_steps}
-    planned = []
-    for name, ratio in _asked(p):
-        if _why_not(name, ratio, task, p):
-            continue
-        images = arms.get(name).images
-        planned.append(
-            CellRequest(
-                task,
-                name,
-                ratio,
-                p.image_size,
-                p.seed,
-                p.classifier,
-                p.init,
-                p.evaluate_on,
-                settings=models.PROBE if p.classifier == "probe" else resnet,
-                pools={kind: sources[kind] for kind in arms.POOLS.get(images, ())},
-                screen=screen(task, p) if images == "lora_filtered" else None,
-            )
-        )
-    return planned
+        for name, ratio in arms.pairs(p.arms, p.ratios, p.classifier)
+        if not why_not(name, ratio, task, p)
+    ]
 
 
 def left_out(task: FewShotTask, p) -> list[str]:
     """The arms and ratios of a notebook's parameters that `cells` leaves out, each with the reason, one line each."""
-    whys = [(name, ratio, _why_not(name, ratio, task, p)) for name, ratio in _asked(p)]
+    pairs = arms.pairs(p.arms, p.ratios, p.classifier)
+    whys = [(name, ratio, why_not(name, ratio, task, p)) for name, ratio in pairs]
     return [f"{name} at {ratio:g}x is left out: {why}" for name, ratio, why in whys if why]
 
 
-def _asked(p) -> Iterator[tuple[str, float]]:
-    for name in p.arms:
-        for ratio in arms.ratios_of(name, p.ratios, p.classifier):
-            yield name, ratio
-
-
-def _why_not(name: str, ratio: float, task: FewShotTask, p) -> str:
+def why_not(name: str, ratio: float, task: FewShotTask, p) -> str:
     """Why there is no cell of an arm at a ratio, '' where there is."""
-    images, n, more = arms.get(name).images, round(ratio * task.n_real), task.draw.more
-    if p.classifier == "probe" and name in arms.NOT_FOR_PROBE:
-        return "the probe knows no such recipe"
-    if images == "real_more" and n > len(more):
-        return f"it needs {n} further rare images, but draw {task.draw.number} has {len(more)}"
-    if images == "paste" and not regions.has_masks(task.domain):
-        return f"{task.domain.name} has no pixel masks to cut a defect out by"
-    return ""
+    arm = arms.get(name)
+    n = round(ratio * task.n_real)
+    return classifiers.get(p.classifier).why_not(arm) or arm.source.why_not(task, n)

@@ -47,9 +47,7 @@ def units(node: grid.Node) -> dict[str, float]:
         else 1
     )
     work = {f"cells {v['classifier']}": scale}
-    common = [
-        ratio for name, ratio in planned if "common" in arms.POOLS.get(arms.get(name).images, ())
-    ]
+    common = [ratio for name, ratio in planned if "common" in arms.get(name).source.pools]
     if common:
         work[f"pool {v['backbone']}"] = max(common) * v["n_real"] * v["steps"]
     return work

@@ -21,7 +21,7 @@ import nbformat
 import yaml
 
 from fsl_utils import ROOT, StudyError, params, store
-from fsl_utils.classifier import arms
+from fsl_utils.classifier import arms, classifiers
 from fsl_utils.data import domains, partitions
 from fsl_utils.data.datasets import sheets
 
@@ -116,10 +116,7 @@ def _crossed(merged: dict) -> list[dict]:
             raise StudyError(
                 f"unknown domain '{run['domain']}': known are {', '.join(sheets.SHEETS)}"
             )
-        if run["classifier"] == "probe" and run["init"] != "imagenet":
-            raise StudyError(
-                f"init is '{run['init']}', but the probe has ImageNet features alone: set init: imagenet"
-            )
+        classifiers.get(run["classifier"]).check(run["init"])
         if not planned(run):
             raise StudyError(
                 f"nothing to run: {run['classifier']} with arms {run['arms']} at ratios {run['ratios']} has no cell"
@@ -171,16 +168,7 @@ def _data_hash(*task: str) -> str:
 
 def planned(run: dict) -> list[tuple[str, float]]:
     """(arm, ratio) of the cells of a run, before it is known whether a draw has the images for each."""
-    used = [
-        name
-        for name in run["arms"]
-        if run["classifier"] != "probe" or name not in arms.NOT_FOR_PROBE
-    ]
-    return [
-        (name, ratio)
-        for name in used
-        for ratio in arms.ratios_of(name, run["ratios"], run["classifier"])
-    ]
+    return arms.planned(run["arms"], run["ratios"], run["classifier"])
 
 
 def nodes(runs: list[dict]) -> list[Node]:
@@ -191,14 +179,14 @@ def nodes(runs: list[dict]) -> list[Node]:
     """
     sizes = {}
     for run in runs:
-        most = max((ratio for name, ratio in planned(run) if _tuned(name)), default=None)
+        most = max((ratio for name, ratio in planned(run) if arms.get(name).source.tuned), default=None)
         if most is not None:
             pool = _node("pool", run | {"n_images": 1})
             sizes[pool] = max(round(most * run["n_real"]), sizes.get(pool, 1))
     ordered, reports = {}, {}
     for run in runs:
         needs = ()
-        if any(_tuned(name) for name, _ in planned(run)):
+        if any(arms.get(name).source.tuned for name, _ in planned(run)):
             adapter = _node("adapter", run)
             size = sizes[_node("pool", run | {"n_images": 1})]
             pool = _node("pool", run | {"n_images": size}, adapter)
@@ -208,11 +196,6 @@ def nodes(runs: list[dict]) -> list[Node]:
             needs = (pool,)
         ordered[_node("cells", run, *needs)] = None
     return [*ordered, *reports]
-
-
-def _tuned(arm: str) -> bool:
-    """Whether an arm takes images of a fine-tuned backbone."""
-    return bool(set(arms.POOLS.get(arms.get(arm).images, ())) - {"base"})
 
 
 def _node(stage: str, run: dict, *needs: Node) -> Node:
