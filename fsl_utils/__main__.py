@@ -17,7 +17,9 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("domains", help="the data sets: what is at hand, how to get the rest")
     fetch = commands.add_parser("fetch", help="download a data set from its publisher")
     fetch.add_argument("domain")
-    fetch.add_argument("--archives", default="", help="chestxray14: which of the twelve, as 1,2")
+    fetch.add_argument(
+        "--archives", default="", help="of a data set that comes in several: which, as 1,2, or all"
+    )
     pretrain = commands.add_parser(
         "pretrain",
         help="train mini's weights on the base partitions (hours; not needed: weights ship)",
@@ -166,15 +168,9 @@ def _domains(_) -> None:
 
 
 def _fetch(arguments) -> None:
-    from fsl_utils.data import download
+    from fsl_utils.data.datasets import registry
 
-    try:
-        archives = tuple(int(n) for n in arguments.archives.split(",") if n)
-    except ValueError:
-        raise StudyError(
-            f"--archives is '{arguments.archives}': give numbers such as 1,2"
-        ) from None
-    print(download.fetch(arguments.domain, archives))
+    print(registry.fetch(arguments.domain, arguments.archives))
 
 
 def _pretrain(arguments) -> None:

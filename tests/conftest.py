@@ -6,7 +6,7 @@ import pytest
 import simulate
 
 from fsl_utils.data import domains, partitions
-from fsl_utils.data.datasets import sheets
+from fsl_utils.data.datasets import sheet
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import mini
 
@@ -53,7 +53,7 @@ def backbone():
 @pytest.fixture
 def data():
     """Folder of the real tiles and X-rays; without it the test is skipped, and pytest's summary says so."""
-    root = sheets.data_root()
+    root = sheet.data_root()
     if not all((root / name).is_dir() for name in ("magnetic_tile", "chestxray14")):
         pytest.skip(
             f"NO REAL DATA: {root} lacks magnetic_tile/ or chestxray14/; set FSL_DATA_DIR or run python -m fsl_utils fetch"

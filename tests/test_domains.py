@@ -11,13 +11,14 @@ from PIL import Image
 
 from fsl_utils import StudyError
 from fsl_utils.data import domains, images, leaks, partitions
-from fsl_utils.data.datasets import readers
+from fsl_utils.data.datasets import chestxray14, magnetic_tile, registry
+from fsl_utils.data.datasets import elpv as elpv_cells
 
 # -- Shipped partitions ---------------------------------------------------------------------------------
 
 
 def check_shipped(name):
-    made = domains.make_partition(name).reset_index(drop=True).astype(str)
+    made = registry.get(name).split().reset_index(drop=True).astype(str)
     pd.testing.assert_frame_equal(made, partitions.shipped(name).astype(str))
 
 
@@ -46,14 +47,14 @@ def test_elpv_is_what_its_sheet_says(elpv):
     counts = domains.classes("elpv").set_index("class_name")["images"]
     assert counts.to_dict() == {"functional": 1508, "defective": 715, "unclear": 401}
     assert elpv.table["label"].sum() == 715 and len(elpv.table) == 2223
-    frame = readers.read_elpv()[0]
+    frame = elpv_cells.read()[0]
     assert frame.groupby("chunk").size().between(45, 75).all() and len(frame) == 2624
     assert "401 cells" in elpv.notes[0]
 
 
 def test_the_module_that_elpv_holds_twice_is_one_group():
     """Cells 2277-2326 are cells 1735-1784 again: most alike at just this offset, and in one group pair by pair."""
-    frame = readers.read_elpv()[0]
+    frame = elpv_cells.read()[0]
     one, two = np.arange(1735, 1785) - 1, np.arange(2277, 2327) - 1
     assert (frame["group"].to_numpy()[one] == frame["group"].to_numpy()[two]).all()
     cells = np.r_[one, two]
@@ -99,7 +100,7 @@ def test_tiles_are_what_their_sheet_says(data):
         "crack": 57,
         "fray": 32,
     }
-    frame, notes = readers.read_magnetic_tile()
+    frame, notes = magnetic_tile.read()
     assert frame["group"].nunique() == 94 and frame["object"].nunique() == 255 and notes == []
     assert frame.groupby("object")["group"].nunique().max() == 1
     cracks = frame[frame["class_name"] == "crack"]
@@ -119,7 +120,7 @@ def test_tile_tasks_and_masks(data):
     )
     assert (crack.table["label"].sum(), len(crack.table)) == (57, 1009)
     row = crack.table[crack.table["label"] == 1].iloc[0]
-    with Image.open(row["path"]) as photo, Image.open(readers.mask_path(row["path"])) as mask:
+    with Image.open(row["path"]) as photo, Image.open(magnetic_tile.mask_path(row["path"])) as mask:
         assert photo.size == mask.size
         share = (np.asarray(mask.convert("L")) > 127).mean()
     assert 0 < share < 0.2
@@ -128,7 +129,7 @@ def test_tile_tasks_and_masks(data):
 def test_tile_groups_chain_gaps_and_join_crack_tiles():
     numbers = np.array([1, 1001, 2002, 85602, 86900, 88201])
     assert (
-        readers.tile_groups(numbers)
+        magnetic_tile.tile_groups(numbers)
         == ["tile000001", "tile000001", "tile002002"] + ["tile085602"] * 3
     )
 
@@ -199,16 +200,16 @@ def chest(tmp_path, monkeypatch, own_store):
 
 
 def test_chest_reads_both_layouts_and_counts_what_does_not_match(chest):
-    frame, notes = readers.read_chestxray14()
+    frame, notes = chestxray14.read()
     assert sorted(frame["image"]) == [
         f"0000000{n}.png" for n in ("1_000", "1_001", "2_000", "5_000")
     ]
     assert frame.set_index("image")["group"]["00000001_001.png"] == "patient00001"
-    assert any("1 of 5 images are not in PA view" in n for n in notes)
+    assert any("1 of 5 images are in another view" in n for n in notes)
     (chest / "images_012/images/00000005_000.png").unlink()
     shutil.copy(chest / "images/00000001_000.png", chest / "images/stranger.png")
     shutil.copy(chest / "images/00000001_000.png", chest / "images_001/images/00000001_000.png")
-    frame, notes = readers.read_chestxray14("all")
+    frame, notes = chestxray14.read("all")
     assert len(frame) == 4
     assert "1 of 5 rows of the label table have no image" in notes[0]
     assert "1 images without a row in the label table are left out: stranger.png" in notes[1]
@@ -283,7 +284,7 @@ def test_a_bad_chest_folder_is_told(chest, spoil, words):
             "unknown rare_class 'crack' of elpv: known are defective",
         ),
         (lambda: domains.load("elpv", protocol="patient"), "unknown protocol"),
-        (lambda: readers.read_chestxray14("lateral"), "unknown view 'lateral'"),
+        (lambda: chestxray14.read("lateral"), "unknown view 'lateral'"),
     ],
 )
 def test_unknown_words_are_told_with_the_known_ones(call, words):
@@ -337,6 +338,6 @@ def test_protocol_image_splits_groups_and_leaves_base(elpv):
 
 
 def test_a_missing_elpv_package_is_named(monkeypatch):
-    monkeypatch.setattr(readers.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(elpv_cells.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(StudyError, match="elpv-dataset is not installed: pip install elpv-dataset"):
         domains.load("elpv")

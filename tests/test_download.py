@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from fsl_utils import StudyError
-from fsl_utils.data import domains, download
-from fsl_utils.data.datasets import sheets
+from fsl_utils.data import domains, download, partitions
+from fsl_utils.data.datasets import chestxray14, magnetic_tile, registry, sheet
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
+MOST = 1_000_000
 
 
 class Server:
@@ -93,35 +94,35 @@ def png(value: int, mode: str = "L") -> bytes:
 def test_a_download_is_the_file_and_is_not_repeated(server, tmp_path):
     server.files["/a"] = CONTENT
     path = download.download(
-        f"{server.url}/a", tmp_path / "a", len(CONTENT), hashlib.md5(CONTENT).hexdigest()
+        f"{server.url}/a", tmp_path / "a", len(CONTENT), True, hashlib.md5(CONTENT).hexdigest()
     )
     assert path.read_bytes() == CONTENT
-    download.download(f"{server.url}/a", tmp_path / "a")
+    download.download(f"{server.url}/a", tmp_path / "a", MOST)
     assert len(server.asked) == 1 and not list(tmp_path.glob("*.part"))
 
 
 def test_a_part_left_behind_is_gone_on_from(server, tmp_path):
     server.files["/a"] = CONTENT
     (tmp_path / "a.part").write_bytes(CONTENT[:100_000])
-    assert download.download(f"{server.url}/a", tmp_path / "a").read_bytes() == CONTENT
+    assert download.download(f"{server.url}/a", tmp_path / "a", MOST).read_bytes() == CONTENT
     assert server.asked == [("/a", "bytes=100000-")]
 
 
 def test_a_part_is_done_over_where_the_server_cannot_resume(server, tmp_path):
     server.files["/a"], server.ranges = CONTENT, False
     (tmp_path / "a.part").write_bytes(b"something else")
-    assert download.download(f"{server.url}/a", tmp_path / "a").read_bytes() == CONTENT
+    assert download.download(f"{server.url}/a", tmp_path / "a", MOST).read_bytes() == CONTENT
 
 
 def test_a_part_longer_than_the_file_is_done_over(server, tmp_path):
     server.files["/a"] = CONTENT
     (tmp_path / "a.part").write_bytes(CONTENT + b"more")
-    assert download.download(f"{server.url}/a", tmp_path / "a").read_bytes() == CONTENT
+    assert download.download(f"{server.url}/a", tmp_path / "a", MOST).read_bytes() == CONTENT
 
 
 def test_broken_connections_are_resumed_within_a_run(server, tmp_path):
     server.files["/a"], server.breaks = CONTENT, 7  # more than TRIES, but each brings new bytes
-    assert download.download(f"{server.url}/a", tmp_path / "a").read_bytes() == CONTENT
+    assert download.download(f"{server.url}/a", tmp_path / "a", MOST).read_bytes() == CONTENT
     starts = [0 if r is None else int(r[6:-1]) for _, r in server.asked]
     assert len(starts) == 8 and starts == sorted(set(starts))
 
@@ -130,18 +131,18 @@ def test_a_server_that_is_gone_keeps_the_part_for_the_next_run(server, tmp_path)
     server.files["/a"] = CONTENT
     (tmp_path / "a.part").write_bytes(CONTENT[:1000])
     with pytest.raises(StudyError, match="after 1000 bytes; run again"):
-        download.download("http://127.0.0.1:9/a", tmp_path / "a")
+        download.download("http://127.0.0.1:9/a", tmp_path / "a", MOST)
     assert (tmp_path / "a.part").read_bytes() == CONTENT[:1000]
     with pytest.raises(StudyError, match="404"):
-        download.download(f"{server.url}/none", tmp_path / "b")
+        download.download(f"{server.url}/none", tmp_path / "b", MOST)
 
 
 def test_a_wrong_checksum_or_size_is_refused_and_removed(server, tmp_path):
     server.files["/a"] = CONTENT
     with pytest.raises(StudyError, match="MD5 is .* expected 0000"):
-        download.download(f"{server.url}/a", tmp_path / "a", md5="0000")
+        download.download(f"{server.url}/a", tmp_path / "a", MOST, md5="0000")
     with pytest.raises(StudyError, match="offers 300000 bytes, expected 17"):
-        download.download(f"{server.url}/a", tmp_path / "a", size=17)
+        download.download(f"{server.url}/a", tmp_path / "a", 17, exact=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -154,8 +155,8 @@ TILES = {f"MT_Free/Imgs/exp1_num_{n}.jpg": f"photo {n}".encode() for n in range(
 def tiles(server, monkeypatch, tmp_path):
     listing = tmp_path / "list.sha256"
     listing.write_text("".join(f"{hashlib.sha256(c).hexdigest()}  {n}\n" for n, c in TILES.items()))
-    monkeypatch.setattr(download, "TILES_LIST", listing)
-    monkeypatch.setattr(download, "TILES_URL", f"{server.url}/tiles")
+    monkeypatch.setattr(magnetic_tile, "SUMS", listing)
+    monkeypatch.setattr(magnetic_tile, "URL", f"{server.url}/tiles")
     server.files["/tiles"] = tar_of(
         {f"top-cc4/{n}": c for n, c in TILES.items()} | {"top-cc4/README.md": b"x"}
     )
@@ -163,16 +164,16 @@ def tiles(server, monkeypatch, tmp_path):
 
 
 def test_tiles_arrive_whole_and_only_what_is_wrong_is_mended(tiles, capsys):
-    folder = download.fetch("magnetic_tile")
+    folder = registry.fetch("magnetic_tile")
     assert {
         p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
     } == TILES
     assert "4 of 4 files to get" in capsys.readouterr().out
-    download.fetch("magnetic_tile")
+    registry.fetch("magnetic_tile")
     assert len(tiles.asked) == 1
     spoilt = folder / min(TILES)
     spoilt.write_bytes(b"spoilt")
-    download.fetch("magnetic_tile")
+    registry.fetch("magnetic_tile")
     assert spoilt.read_bytes() == TILES[min(TILES)] and len(tiles.asked) == 2
 
 
@@ -180,21 +181,21 @@ def test_a_changed_tile_is_refused(tiles):
     changed = dict(TILES) | {max(TILES): b"other"}
     tiles.files["/tiles"] = tar_of({f"top/{n}": c for n, c in changed.items()})
     with pytest.raises(StudyError, match="num_3.jpg has not the SHA-256"):
-        download.fetch("magnetic_tile")
-    assert not (sheets.data_root() / "magnetic_tile" / max(TILES)).exists()
+        registry.fetch("magnetic_tile")
+    assert not (sheet.data_root() / "magnetic_tile" / max(TILES)).exists()
 
 
 def test_a_missing_tile_is_named(tiles):
     tiles.files["/tiles"] = tar_of({f"top/{n}": c for n, c in list(TILES.items())[1:]})
     with pytest.raises(StudyError, match="1 files are not in the archive .*num_0.jpg"):
-        download.fetch("magnetic_tile")
+        registry.fetch("magnetic_tile")
 
 
 @pytest.mark.parametrize("name", ["../evil.jpg", "top/../../../evil.jpg"])
 def test_an_archive_that_leads_out_of_its_folder_is_refused(tiles, name, tmp_path):
     tiles.files["/tiles"] = tar_of({name: b"evil"} | {f"top/{n}": c for n, c in TILES.items()})
     with pytest.raises(StudyError, match="not the publisher's archive"):
-        download.fetch("magnetic_tile")
+        registry.fetch("magnetic_tile")
     assert not list(tmp_path.rglob("evil.jpg"))
 
 
@@ -208,7 +209,7 @@ def test_names_that_are_not_the_publishers_are_never_unpacked(tiles, tmp_path):
     tiles.files["/tiles"] = tar_of(
         {n: b"evil" for n in others} | {f"top/{n}": c for n, c in TILES.items()}
     )
-    folder = download.fetch("magnetic_tile")
+    folder = registry.fetch("magnetic_tile")
     assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == set(
         TILES
     )
@@ -221,8 +222,8 @@ def test_links_in_an_archive_are_refused(tiles):
 
     tiles.files["/tiles"] = tar_of({f"top/{min(TILES)}": b""}, link)
     with pytest.raises(StudyError, match="not the publisher's archive"):
-        download.fetch("magnetic_tile")
-    assert not list((sheets.data_root() / "magnetic_tile").iterdir())
+        registry.fetch("magnetic_tile")
+    assert not list((sheet.data_root() / "magnetic_tile").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -231,8 +232,8 @@ def test_links_in_an_archive_are_refused(tiles):
 def test_a_damaged_archive_is_refused_and_removed(tiles, spoil):
     tiles.files["/tiles"] = spoil(tiles.files["/tiles"])
     with pytest.raises(StudyError, match="not the publisher's archive|not in the archive"):
-        download.fetch("magnetic_tile")
-    assert not (sheets.data_root() / "magnetic_tile" / "magnetic_tile.tar.gz").exists()
+        registry.fetch("magnetic_tile")
+    assert not (sheet.data_root() / "magnetic_tile" / "magnetic_tile.tar.gz").exists()
 
 
 # -- chestxray14 --------------------------------------------------------------------------------------
@@ -240,15 +241,15 @@ def test_a_damaged_archive_is_refused_and_removed(tiles, spoil):
 
 @pytest.fixture
 def chest(server, monkeypatch):
-    names = domains.partitions.shipped("chestxray14")["file"]
+    names = partitions.shipped("chestxray14")["file"]
     header = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position\n"
     rows = "".join(
         f"{n},{'Effusion' if i % 3 == 0 else 'No Finding'},0,{int(n[:8])},50,F,PA\n"
         for i, n in enumerate(names)
     )
     server.files["/labels"] = (header + rows).encode()
-    monkeypatch.setattr(download, "CHEST_LABELS_URL", f"{server.url}/labels")
-    monkeypatch.setattr(download, "CHEST_URL", server.url + "/{}.gz")
+    monkeypatch.setattr(chestxray14, "LABELS_URL", f"{server.url}/labels")
+    monkeypatch.setattr(chestxray14, "URL", server.url + "/{}.gz")
     archives = {}
     for n in (1, 2):
         images = {
@@ -257,17 +258,17 @@ def chest(server, monkeypatch):
         }
         server.files[f"/archive{n}.gz"] = content = tar_of(images | {"images/": b""})
         archives[n] = (f"archive{n}", len(content), hashlib.md5(content).hexdigest())
-    monkeypatch.setattr(download, "CHEST_ARCHIVES", archives)
+    monkeypatch.setattr(chestxray14, "ARCHIVES", archives)
     return server
 
 
 def test_chest_archives_arrive_and_the_domain_reads_them(chest, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("FSL_STORE", str(tmp_path / "store"))
     chest.breaks = 1
-    folder = download.fetch("chestxray14", (2,))
+    folder = registry.fetch("chestxray14", "2")
     assert "1 of 1 archives to get" in capsys.readouterr().out
     assert len(list((folder / "images_002/images").iterdir())) == 200
-    download.fetch("chestxray14", (1, 2))
+    registry.fetch("chestxray14", "1,2")
     assert sorted(p.name for p in folder.iterdir()) == [
         "Data_Entry_2017_v2020.csv",
         "images_001",
@@ -281,37 +282,39 @@ def test_an_image_of_an_archive_that_does_not_decode_stops_it(chest, monkeypatch
     content = tar_of({"images/00000001_000.png": png(1)[:40], "images/00000001_001.png": png(1)})
     chest.files["/archive1.gz"] = content
     monkeypatch.setitem(
-        download.CHEST_ARCHIVES, 1, ("archive1", len(content), hashlib.md5(content).hexdigest())
+        chestxray14.ARCHIVES, 1, ("archive1", len(content), hashlib.md5(content).hexdigest())
     )
     with pytest.raises(StudyError, match="1 of 2 images cannot be read: .*00000001_000.png"):
-        download.fetch("chestxray14", (1,))
-    assert not list((sheets.data_root() / "chestxray14").glob("*images_001/"))
+        registry.fetch("chestxray14", "1")
+    assert not list((sheet.data_root() / "chestxray14").glob("*images_001/"))
 
 
 def test_a_web_page_in_place_of_the_label_table_is_refused(chest):
     chest.files["/labels"] = b"<!doctype html><p>sign in</p>"
     with pytest.raises(StudyError, match="columns"):
-        download.fetch("chestxray14", (1,))
-    assert not list((sheets.data_root() / "chestxray14").iterdir())
+        registry.fetch("chestxray14", "1")
+    assert not list((sheet.data_root() / "chestxray14").iterdir())
 
 
 def test_wrong_names_and_a_full_disk_are_told_before_anything_is_fetched(chest, monkeypatch):
     for name, archives, words in (
-        ("chestxray14", (0, 13), r"unknown archives \[0, 13\]"),
-        ("magnetic_tile", (1,), "one archive"),
-        ("elpv", (), "pip install elpv-dataset"),
-        ("folder", (), "nothing to fetch"),
-        ("moon", (), "unknown domain 'moon'"),
+        ("chestxray14", "0,13", r"unknown archives \[0, 13\]"),
+        ("chestxray14", "1;2", "--archives is '1;2'"),
+        ("chestxray14", "", r"12 archives, 45.1 GB in all \(1: 2.0 GB, 2: 4.0 GB.*--archives 1 is"),
+        ("magnetic_tile", "1", "one archive"),
+        ("elpv", "", "pip install elpv-dataset"),
+        ("folder", "", "nothing to fetch"),
+        ("moon", "", "unknown domain 'moon'"),
     ):
         with pytest.raises(StudyError, match=words):
-            download.fetch(name, archives)
+            registry.fetch(name, archives)
     monkeypatch.setattr(download.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})())
     with pytest.raises(StudyError, match="needed, 0 MB free"):
-        download.fetch("chestxray14", (1,))
+        registry.fetch("chestxray14", "1")
     assert chest.asked == []
 
 
 def test_the_shipped_list_covers_every_photo_and_its_mask():
-    listed = {line.split("  ", 1)[1] for line in download.TILES_LIST.read_text().splitlines()}
-    photos = set(domains.partitions.shipped("magnetic_tile")["file"])
+    listed = set(download.sums(magnetic_tile.SUMS))
+    photos = set(partitions.shipped("magnetic_tile")["file"])
     assert listed == photos | {p.removesuffix(".jpg") + ".png" for p in photos}

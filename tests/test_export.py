@@ -8,7 +8,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from fsl_utils import StudyError
-from fsl_utils.data.datasets import sheets
+from fsl_utils.data.datasets import registry
 from fsl_utils.generator import backbones, sampling
 from fsl_utils.generator.sampling import PoolRequest
 from fsl_utils.pools import export
@@ -32,7 +32,7 @@ def test_an_export_is_an_image_folder_with_every_image_and_flag(made, tmp_path):
     assert (
         record["pool"] == pool.key
         and record["complete"]
-        and record["licence"] == sheets.SHEETS["elpv"].licence
+        and record["licence"] == registry.get("elpv").sheet.licence
     )
     assert [(r["number"], r["copied"], r["reason"]) for r in record["images"]] == [
         (0, False, ""),

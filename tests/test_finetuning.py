@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import binom
 
 from fsl_utils import Interrupted, StudyError, store
-from fsl_utils.data.datasets import readers
+from fsl_utils.data.datasets import registry
 from fsl_utils.data.tasks import FewShotTask
-from fsl_utils.generator import adapter, batches, copies, finetuning, mini, regions, sampling
+from fsl_utils.generator import adapter, batches, copies, finetuning, mini, sampling
 from fsl_utils.generator import settings as tuning
 from fsl_utils.generator.adapter import AdapterRequest
 
@@ -193,8 +193,14 @@ def test_a_damaged_adapter_or_one_of_another_rank_is_refused(stored):
     adapter.load(mini.load(), stored[0])
 
 
+def change(monkeypatch, **fields):
+    """ELPV with other facts of its data set."""
+    changed = dataclasses.replace(registry.get("elpv"), **fields)
+    monkeypatch.setitem(registry.DATA_SETS, "elpv", changed)
+
+
 def test_settings_are_checked_and_part_of_the_key(monkeypatch, task):
-    monkeypatch.setitem(tuning.DOMAINS, "elpv", {"rank": 8})
+    change(monkeypatch, finetuning={"rank": 8})
     assert tuning.of("elpv").rank == 8 and tuning.of("folder") == tuning.FineTuning()
     assert tuning.of("elpv", rank=2, zoom=2).rank == 2
     assert isinstance(tuning.of("elpv", zoom=2).zoom, float)  # 2 and 2.0 are one key
@@ -290,8 +296,7 @@ def test_masks_move_with_their_shots_and_common_images_have_none(tmp_path, monke
     for path, image in zip(task.domain.table["path"].iloc[task.draw.shots], pixels):
         paths[path] = tmp_path / f"{len(paths)}.png"
         Image.fromarray(np.where(image[0] < 70, 255, 0).astype(np.uint8)).save(paths[path])
-    monkeypatch.setattr(regions, "has_masks", lambda domain: True)
-    monkeypatch.setattr(readers, "mask_path", paths.get)
+    change(monkeypatch, mask_path=paths.get)
     request = AdapterRequest.new(task, 1, defect=4, turn=5, zoom=1.5, prior=0.5)
     seen = batches.Batches(request, mini.load())
     assert np.array_equal(seen.masks > 0, pixels < 70)

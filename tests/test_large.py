@@ -260,7 +260,7 @@ def test_grey_stays_grey_and_colour_stays_colour(name, folders):
 def test_rows_stand_for_prompts(name):
     backbone = opened(name)
     null, common, rare = backbone.embeddings
-    rows = backbone.rows(torch.tensor([mini.NULL, mini.RARE, mini.OTHER, mini.CONDITIONS["elpv"]]))
+    rows = backbone.rows(torch.tensor([mini.NULL, mini.RARE, mini.OTHER, mini.condition("elpv")]))
     for found, wanted in zip(rows, (null, rare, common, common)):
         assert torch.equal(found, wanted)
     assert not torch.equal(common, rare) and not torch.equal(null, common)

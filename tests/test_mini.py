@@ -67,7 +67,7 @@ def test_shipped_weights_beat_the_trivial_prediction_on_development_images(backb
     rows = elpv.rows("development", 0)[:64]
     loss = backbone.loss(
         backbone.encode(elpv.images(64)[rows]),
-        torch.full((64,), mini.CONDITIONS["elpv"]),
+        torch.full((64,), mini.condition("elpv")),
         torch.Generator().manual_seed(0),
     )
     assert loss.mean() < 0.7

@@ -8,7 +8,7 @@ import papermill
 import pytest
 
 from fsl_utils import ROOT, params
-from fsl_utils.data.datasets import sheets
+from fsl_utils.data.datasets import sheet
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -68,7 +68,7 @@ SMALL = dict(n_real=10, adapter_steps=2, steps=2, n_images=10, filter_steps=2)
 
 
 def present(domain: str) -> bool:
-    return domain == "elpv" or (sheets.data_root() / domain).is_dir()
+    return domain == "elpv" or (sheet.data_root() / domain).is_dir()
 
 
 @pytest.mark.parametrize("domain", ["magnetic_tile", "chestxray14"])
@@ -78,7 +78,7 @@ def present(domain: str) -> bool:
 def test_runs_on(domain, stem, tmp_path):
     """ELPV's chain runs in test_grid; notebook 01 in its own test."""
     if not present(domain):
-        pytest.skip(f"NOT RUN: no {domain} in {sheets.data_root()} (set FSL_DATA_DIR)")
+        pytest.skip(f"NOT RUN: no {domain} in {sheet.data_root()} (set FSL_DATA_DIR)")
     given = {k: v for k, v in SMALL.items() if k in _declared(stem)}
     if stem.startswith("04"):
         given |= {"arms": ["real", "lora"], "ratios": [1.0]}
@@ -98,7 +98,7 @@ def test_runs_on(domain, stem, tmp_path):
 @pytest.mark.parametrize("domain", ["elpv", "magnetic_tile", "chestxray14"])
 def test_exploration_runs_on(domain, tmp_path):
     if not present(domain):
-        pytest.skip(f"NOT RUN: no {domain} in {sheets.data_root()} (set FSL_DATA_DIR)")
+        pytest.skip(f"NOT RUN: no {domain} in {sheet.data_root()} (set FSL_DATA_DIR)")
     executed = nbformat.read(
         run("01_data_exploration", tmp_path, domain=domain, n_real=10), as_version=4
     )

@@ -15,7 +15,7 @@ from fsl_utils.generator import mini, pretrain
 def test_base_images_are_common_and_from_base_groups(elpv):
     images, condition, held_out, files = pretrain.base_images([elpv])
     assert images.shape == (len(condition), 1, 64, 64) and set(condition) == {
-        mini.CONDITIONS["elpv"]
+        mini.condition("elpv")
     }
     table = elpv.table.set_index("image").loc[files["elpv"]]
     assert set(table["partition"]) == {"base"} and set(table["label"]) == {0}

@@ -12,7 +12,7 @@ from scipy.ndimage import distance_transform_edt
 
 from fsl_utils import StudyError
 from fsl_utils.data import domains, partitions
-from fsl_utils.data.datasets import readers
+from fsl_utils.data.datasets import magnetic_tile
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import mini, regions
 
@@ -42,7 +42,7 @@ def tiles(tmp_path, monkeypatch):
             photo[:], mask[:] = 7, 255  # must never be seen
         path = tmp_path / f"{i:02d}.bmp"
         Image.fromarray(photo).save(path)
-        Image.fromarray(mask).save(readers.mask_path(path))
+        Image.fromarray(mask).save(magnetic_tile.mask_path(path))
         rows.append((path.name, str(path), int(i < 4), f"tile{i}", "development"))
     table = pd.DataFrame(rows, columns=["image", "path", "label", "group", "partition"])
     draw = partitions.Draw(
@@ -77,7 +77,7 @@ def test_without_a_mask_there_is_no_region(tiles):
     unmarked = dataclasses.replace(tiles.draw, shots=np.array([2]))
     with pytest.raises(StudyError, match="none of the masks of the 1 shots of draw 0"):
         regions.masks(FewShotTask(tiles.domain, unmarked), SIZE)
-    readers.mask_path(tiles.domain.table["path"][1]).unlink()
+    magnetic_tile.mask_path(tiles.domain.table["path"][1]).unlink()
     with pytest.raises(StudyError, match="01.png: no such image"):
         regions.masks(tiles, SIZE)
 

@@ -68,7 +68,7 @@ def test_sampling_is_what_the_diffusers_solver_does(backbone, task):
     )
     with torch.no_grad():
         for t in solver.timesteps:
-            rows = torch.tensor([mini.CONDITIONS["elpv"], mini.NULL])
+            rows = torch.tensor([mini.condition("elpv"), mini.NULL])
             both = backbone.denoiser(torch.cat([latents] * 2), t, class_labels=rows).sample
             latents = solver.step(2 * both[:1] - both[1:], t, latents).prev_sample
     ours = sampling.sample(backbone, wanted, [3])
@@ -148,7 +148,7 @@ def test_guidance_in_one_pass_is_guidance_in_two(backbone):
         torch.randn(3, 16, 16, 16, generator=torch.Generator().manual_seed(0)),
         torch.full((3,), 400),
     )
-    row, null = torch.full((3,), mini.CONDITIONS["elpv"]), torch.full((3,), mini.NULL)
+    row, null = torch.full((3,), mini.condition("elpv")), torch.full((3,), mini.NULL)
     with torch.inference_mode():
         ours = sampling._guided(backbone, latents, t, row, 2.5)
         with_it, without = backbone.predict(latents, t, row), backbone.predict(latents, t, null)

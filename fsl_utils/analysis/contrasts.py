@@ -17,7 +17,7 @@ from fsl_utils.analysis.resampling import (
     sign_flip,
 )
 from fsl_utils.analysis.tables import POOL_COLUMNS, TASK_COLUMNS
-from fsl_utils.data.datasets import sheets
+from fsl_utils.data.datasets import registry
 
 PRIMARY = (
     "lora_filtered",
@@ -103,7 +103,8 @@ def primary(found: list[Resampled]) -> pd.DataFrame:
             raise StudyError(
                 f"the primary contrast is in pr_auc, but a study was resampled for {study.metric}"
             )
-        known = sheets.SHEETS[where["domain"]].rare if where["domain"] in sheets.SHEETS else ()
+        data_set = registry.DATA_SETS.get(where["domain"])
+        known = data_set.sheet.rare if data_set else ()
         if known and where["rare_class"] != known[0]:
             continue
         row = {

@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from fsl_utils import store
 from fsl_utils.classifier import arms, models
 from fsl_utils.data import partitions
-from fsl_utils.data.datasets import sheets
+from fsl_utils.data.datasets import registry
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import copies, sampling
 from fsl_utils.generator.sampling import PoolRequest
@@ -83,7 +83,7 @@ def train(request: FilterRequest, device: str = "cpu") -> Filter:
             steps=request.steps,
             seed=seed,
             init="scratch",
-            flips=sheets.SHEETS[task.domain.name].flips,
+            flips=registry.get(task.domain.name).flips,
             device=device,
         )
         for state in tqdm(steps, desc="filter network", total=request.steps, mininterval=1):

@@ -6,7 +6,7 @@ import torch
 
 from fsl_utils.classifier import classifiers, features, filters, plan
 from fsl_utils.data import augmentation
-from fsl_utils.data.datasets import sheets
+from fsl_utils.data.datasets import registry
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import sampling
 
@@ -33,7 +33,7 @@ class Material:
     @property
     def flips(self) -> str:
         """Axes along which an image of the domain may be mirrored."""
-        return sheets.SHEETS[self.task.domain.name].flips
+        return registry.get(self.task.domain.name).flips
 
     def real(self) -> np.ndarray:
         """The domain's, in table order; features are NaN outside the partitions that are needed."""

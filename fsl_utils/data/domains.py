@@ -10,9 +10,8 @@ import pandas as pd
 
 from fsl_utils import StudyError
 from fsl_utils.data import images, partitions
-from fsl_utils.data.datasets import own_folder
-from fsl_utils.data.datasets.readers import READERS, VIEW, read_chest_labels, read_chestxray14
-from fsl_utils.data.datasets.sheets import SHEETS, data_root
+from fsl_utils.data.datasets import own_folder, registry
+from fsl_utils.data.datasets.sheet import DataSet
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,11 @@ class Domain:
     table: pd.DataFrame = field(repr=False)
     channels: int = 1
     notes: tuple[str, ...] = ()  # what was left out of the data, and why
+
+    @property
+    def data_set(self) -> DataSet:
+        """The data set that the task is of."""
+        return registry.get(self.name)
 
     @cached_property
     def data_hash(self) -> str:
@@ -66,49 +70,62 @@ def load(
     rare_class: str = "",
     protocol: str = "group",
     *,
-    view: str = "",
-    folder: str = "",
-    group_pattern: str = "",
     common_class: str = "",
+    **options: str,
 ) -> Domain:
-    """Read a domain and label it for one task. Raises StudyError where data, class or partition do not fit.
+    """Read a domain and label it for one task. Raises StudyError where data, class or partition do
+    not fit.
 
-    `view` ('PA', 'AP' or 'all') is for chestxray14 alone and PA if empty. `folder`, `group_pattern` and
-    `common_class` are for the domain 'folder' alone (see `own_folder.read`); `folder` is FSL_FOLDER if empty.
+    `options` are those that readers take, and what a data set does not take is left alone: `view`
+    ('PA', 'AP' or 'all') for chestxray14, PA if empty; `folder` (FSL_FOLDER if empty) and
+    `group_pattern` for the domain 'folder' (see `own_folder.read`). `common_class` is for a data set
+    whose classes are not known beforehand.
     """
-    if name not in SHEETS:
-        raise StudyError(f"unknown domain '{name}': known are {', '.join(SHEETS)}")
+    data_set = registry.get(name)
     if protocol not in ("group", "image"):
         raise StudyError(f"unknown protocol '{protocol}': known are group, image")
-    if name == "folder":
-        root = own_folder.locate(folder)
-        frame, notes = own_folder.read(root, group_pattern)
-        known = sorted(set(frame["class_name"])) + ["any_defect"]
-        common = own_folder.find_common(known[:-1], rare_class, common_class)
-        frame, more = own_folder.partition(frame, root, group_pattern, common)
-        notes += more
-    else:
-        known, common = list(SHEETS[name].rare), SHEETS[name].common
-        rare_class = rare_class or known[0]
-        frame, notes = read_chestxray14(view or VIEW) if name == "chestxray14" else READERS[name]()
+    taken = data_set.options_of(options)
+    frame, notes = data_set.read(**taken)
+    known, common = _classes(data_set, frame, rare_class, common_class)
+    rare_class = rare_class or known[0]
+    if data_set.partition is None:
         frame = frame.assign(partition=_shipped_partition(name, frame))
+    else:
+        frame, more = data_set.partition(frame, common, **taken)
+        notes = notes + more
     if rare_class not in known or rare_class == common:
         raise StudyError(
-            f"unknown rare_class '{rare_class}' of {name}: known are {', '.join(k for k in known if k != common)}"
+            f"unknown rare_class '{rare_class}' of {name}: known are "
+            f"{', '.join(k for k in known if k != common)}"
         )
     table = label(frame, rare_class, common)
     if protocol == "image":
         table = partitions.by_image(table, name)
+    _need_both_classes(name, table, rare_class, common)
+    return Domain(name, rare_class, common, protocol, table, notes=tuple(notes))
+
+
+def _classes(
+    data_set: DataSet, frame: pd.DataFrame, rare_class: str, common_class: str
+) -> tuple[list[str], str]:
+    """The classes that can be rare, and the common one."""
+    if data_set.sheet.rare:
+        return list(data_set.sheet.rare), data_set.sheet.common
+    names = sorted(set(frame["class_name"]))
+    return [*names, "any_defect"], own_folder.find_common(names, rare_class, common_class)
+
+
+def _need_both_classes(name: str, table: pd.DataFrame, rare_class: str, common: str) -> None:
     for part in ("development", "test"):
         here = table[table["partition"] == part]
         if here["label"].nunique() < 2:
             groups = table.loc[table["label"] == 1, "group"].nunique()
             word = "common" if here["label"].any() else "rare"
             raise StudyError(
-                f"{name}: no {word} image in the {part} partition: {rare_class} has {groups} groups with "
-                f"{int(table['label'].sum())} images, {common} {(table['label'] == 0).sum()} images; more groups are needed"
+                f"{name}: no {word} image in the {part} partition: {rare_class} has {groups} groups "
+                f"with {int(table['label'].sum())} images, {common} {(table['label'] == 0).sum()} "
+                "images; more groups are needed"
             )
-    return Domain(name, rare_class, common, protocol, table, notes=tuple(notes))
 
 
 def label(frame: pd.DataFrame, rare_class: str, common: str) -> pd.DataFrame:
@@ -136,8 +153,9 @@ def describe() -> pd.DataFrame:
     the data is missing.
     """
     rows = []
-    for name, sheet in SHEETS.items():
-        if name == "folder":
+    for name, data_set in registry.DATA_SETS.items():
+        sheet = data_set.sheet
+        if not sheet.rare:  # no task by itself
             continue
         row = {
             "domain": name,
@@ -173,16 +191,8 @@ def classes(name: str, **options) -> pd.DataFrame:
 
     `options`: `view` for chestxray14; `folder` and `group_pattern` for the domain 'folder'.
     """
-    if name == "folder":
-        frame = own_folder.read(
-            own_folder.locate(options.get("folder", "")), options.get("group_pattern", "")
-        )[0]
-    else:
-        frame = (
-            read_chestxray14(options.get("view") or VIEW)[0]
-            if name == "chestxray14"
-            else READERS[name]()[0]
-        )
+    data_set = registry.get(name)
+    frame = data_set.read(**data_set.options_of(options))[0]
     frame = frame.assign(class_name=frame["class_name"].str.split("|")).explode("class_name")
     counts = frame.groupby("class_name").agg(images=("image", "size"), groups=("group", "nunique"))
     return counts.sort_values("images", ascending=False).reset_index()
@@ -198,23 +208,3 @@ def _shipped_partition(name: str, frame: pd.DataFrame) -> pd.Series:
             "this is another release of the data, or files were added to its folder"
         )
     return found
-
-
-def make_partition(name: str) -> pd.DataFrame:
-    """Make an embedded domain's partition anew: file, group, partition, one row an image, sorted by file.
-
-    Base groups: elpv a quarter of all; magnetic_tile those with free images alone; chestxray14 30 % of
-    the patients whose every image says No Finding.
-    """
-    sheet = SHEETS[name]
-    frame = read_chest_labels(data_root() / name) if name == "chestxray14" else READERS[name]()[0]
-    drawn = frame.assign(group=frame["chunk"]) if name == "elpv" else frame
-    strata = drawn.groupby("group")["stratum"].first()
-    clean = (drawn["class_name"] == sheet.common).groupby(drawn["group"]).all()
-    can_be_base = strata if name == "elpv" else strata[clean]
-    frame["partition"] = partitions.assign(drawn, can_be_base, sheet.base_share, name)
-    # ELPV was drawn by chunk before its repeated module was known; the group goes where its first chunk went.
-    frame["partition"] = frame.groupby("group")["partition"].transform("first")
-    return frame.rename(columns={"image": "file"})[["file", "group", "partition"]].sort_values(
-        "file"
-    )

@@ -152,7 +152,9 @@ def data_hash(paths: list[Path], names: list[str]) -> str:
     stats = [
         (names[i], str(paths[i]), (s := os.stat(paths[i])).st_size, s.st_mtime_ns) for i in order
     ]
-    memo = store.opened() / "hashes" / f"{hashlib.sha256(json.dumps(stats).encode()).hexdigest()}.txt"
+    memo = (
+        store.opened() / "hashes" / f"{hashlib.sha256(json.dumps(stats).encode()).hexdigest()}.txt"
+    )
     if memo.is_file() and len(text := memo.read_text()) == 64:
         return text
     with ThreadPoolExecutor(os.cpu_count()) as pool:

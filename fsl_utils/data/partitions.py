@@ -51,6 +51,23 @@ def assign(frame: pd.DataFrame, base_groups: pd.Series, base_share: float, name:
     )
 
 
+def make(
+    frame: pd.DataFrame, name: str, base_share: float, common: str | None = None
+) -> pd.DataFrame:
+    """A data set's partition to ship: file, group, partition, one row an image, sorted by file.
+
+    frame: columns image, group, stratum, class_name. `base_share` of the groups whose every image is
+    of the class `common` is base; without `common`, of all groups.
+    """
+    groups = frame.groupby("group")["stratum"].first()
+    if common is not None:
+        groups = groups[(frame["class_name"] == common).groupby(frame["group"]).all()]
+    made = frame.assign(partition=assign(frame, groups, base_share, name))
+    return made.rename(columns={"image": "file"})[["file", "group", "partition"]].sort_values(
+        "file"
+    )
+
+
 def shipped(name: str) -> pd.DataFrame | None:
     """The partition file of an embedded domain (file, group, partition), or None."""
     path = SHIPPED / f"{name}.csv"

@@ -3,10 +3,8 @@
 import numpy as np
 import pandas as pd
 from PIL import Image
-from sklearn.metrics import roc_auc_score
 
 from fsl_utils.data import domains, images, leaks, partitions
-from fsl_utils.data.datasets import readers, sheets
 
 
 def title(domain: domains.Domain) -> str:
@@ -76,41 +74,3 @@ def leak_table(by_group: domains.Domain, by_image: domains.Domain) -> pd.DataFra
             }
         )
     return pd.DataFrame(rows).set_index("split")
-
-
-def view_table(
-    findings: tuple[str, ...] = (
-        "Effusion",
-        "Pneumothorax",
-        "Cardiomegaly",
-        "Infiltration",
-        "Mass",
-        "Nodule",
-    ),
-) -> pd.DataFrame:
-    """Chest X-rays at hand by view: finding, images, share_ap, auroc of a rule that sees the view alone ('AP is ill')."""
-    labels = readers.read_chest_labels(sheets.data_root() / "chestxray14")
-    frame = readers.read_chestxray14("all")[0].merge(labels[["image", "view"]], on="image")
-    ap = frame["view"] == "AP"
-    healthy = frame["class_name"] == sheets.SHEETS["chestxray14"].common
-    rows = [
-        {
-            "finding": "No Finding",
-            "images": int(healthy.sum()),
-            "share_ap": ap[healthy].mean(),
-            "auroc": float("nan"),
-        }
-    ]
-    for finding in findings:
-        ill = frame["class_name"].str.split("|").map(lambda names: finding in names)
-        rows.append(
-            {
-                "finding": finding,
-                "images": int(ill.sum()),
-                "share_ap": ap[ill].mean(),
-                "auroc": roc_auc_score(ill[ill | healthy], ap[ill | healthy])
-                if ill.any()
-                else float("nan"),
-            }
-        )
-    return pd.DataFrame(rows)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fsl_utils.data import augmentation, images, partitions
-from fsl_utils.data.datasets import readers, sheets
+from fsl_utils.data import augmentation, partitions
+from fsl_utils.data.datasets import registry
 from fsl_utils.generator import mini, regions
 from fsl_utils.generator.adapter import AdapterRequest
 
@@ -39,8 +39,8 @@ def masks(request: AdapterRequest, size: int) -> np.ndarray:
     task, tuning = request.task, request.settings
     if not regions.has_masks(task.domain) or (tuning.defect == 1 and tuning.zoom == 1):
         return np.zeros((task.n_real, 1, size, size), np.uint8)
-    paths = [readers.mask_path(path) for path in task.domain.table["path"].iloc[task.draw.shots]]
-    return images.read_all(paths, size, 1, progress=False)
+    paths = task.domain.table["path"].iloc[task.draw.shots].tolist()
+    return registry.get(task.domain.name).masks(paths, size)
 
 
 class Batches:
@@ -82,7 +82,7 @@ class Batches:
 
     def _augmented(self, both: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Images with their mask as last channel: a mask moves with its image."""
-        tuning, flips = self.request.settings, sheets.SHEETS[self.request.task.domain.name].flips
+        tuning, flips = self.request.settings, registry.get(self.request.task.domain.name).flips
         both = augmentation.flips_and_shifts(both, flips, tuning.shift, generator)
         return augmentation.turn_and_zoom(both, tuning.turn, tuning.zoom, generator, both[:, -1:])
 

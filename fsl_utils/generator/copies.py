@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.model_selection import GroupKFold
 
 from fsl_utils import StudyError
-from fsl_utils.data.datasets import sheets
+from fsl_utils.data.datasets import registry
 from fsl_utils.data.tasks import FewShotTask
 
 QUANTILE = 0.02
@@ -101,7 +101,7 @@ def rule(task: FewShotTask, image_size: int, unseen: np.ndarray | None = None) -
     domain, draw = task.domain, task.draw
     rows, real = references(task), domain.images(image_size)
     unseen = held_out(task) if unseen is None else unseen
-    flips, names = sheets.SHEETS[domain.name].flips, domain.table["image"].to_numpy()
+    flips, names = registry.get(domain.name).flips, domain.table["image"].to_numpy()
     apart = distance_matrix(real[unseen], real[rows], flips)
     apart = np.where(draw.groups[unseen][:, None] == draw.groups[rows], np.inf, apart).min(axis=1)
     usual = np.isfinite(apart)  # else all references are of its group

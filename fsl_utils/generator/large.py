@@ -31,22 +31,13 @@ from safetensors.torch import load_file, save_file
 
 from fsl_utils import StudyError, store
 from fsl_utils.data import images
+from fsl_utils.data.datasets import registry
 from fsl_utils.generator import mini
-
-# Templates by domain: of the rare class, and of the common one ('a photo of <class>', as the paper has it).
-PROMPTS = {
-    "elpv": ("a photo of a {} solar cell", "a photo of a {} solar cell"),
-    "magnetic_tile": (
-        "a photo of a magnetic tile with {}",
-        "a photo of a magnetic tile {} of defects",
-    ),
-    "chestxray14": ("a photo of a chest X-ray with {}", "a photo of a chest X-ray with {}"),
-}
 
 
 def prompts(domain) -> tuple[str, str, str]:
     """The empty prompt, that of the common and that of the rare class."""
-    rare, common = PROMPTS.get(domain.name, ("a photo of {}", "a photo of {}"))
+    rare, common = registry.get(domain.name).prompts
     return "", common.format(_words(domain.common_class)), rare.format(_words(domain.rare_class))
 
 

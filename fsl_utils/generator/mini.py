@@ -22,12 +22,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from fsl_utils import StudyError, store
+from fsl_utils.data.datasets import registry
 
 SHIPPED = Path(__file__).parent / "weights" / "mini.safetensors"
 
 # Rows of the class embedding. OTHER is for a user's own folder, RARE for the adapter.
 NULL, OTHER, RARE = 0, 4, 5
-CONDITIONS = {"elpv": 1, "magnetic_tile": 2, "chestxray14": 3}
 
 IMAGE_SIZE = 64
 BANDS = 16
@@ -188,7 +188,7 @@ _SCHEDULER = DDPMScheduler(**SCHEDULE)
 
 def condition(domain: str) -> int:
     """Row of the embedding for a domain's common class."""
-    return CONDITIONS.get(domain, OTHER)
+    return registry.get(domain).condition
 
 
 def weights() -> Path:

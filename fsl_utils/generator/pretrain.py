@@ -16,7 +16,7 @@ from diffusers.training_utils import EMAModel
 
 from fsl_utils import Interrupted, StudyError, store
 from fsl_utils.data import augmentation, domains, partitions
-from fsl_utils.data.datasets import sheets
+from fsl_utils.data.datasets import registry
 from fsl_utils.generator import checkpoints, mini
 
 BATCH = 32
@@ -105,7 +105,7 @@ def run(
     `loss.csv` there. Mixed precision (bfloat16) in forward and backward.
     """
     images, condition, held_out, files = base_images(tasks)
-    flips = {mini.condition(task.name): sheets.SHEETS[task.name].flips for task in tasks}
+    flips = {mini.condition(task.name): registry.get(task.name).flips for task in tasks}
     model = mini.load(start) if start else mini.create(mini.band_scales(images[~held_out]), SEED)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     net = model.denoiser.to(device, memory_format=torch.channels_last).train().requires_grad_(True)

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from scipy.ndimage import affine_transform, distance_transform_edt, gaussian_filter
 
 from fsl_utils import StudyError
-from fsl_utils.data import images, partitions
-from fsl_utils.data.datasets import readers, sheets
+from fsl_utils.data import partitions
+from fsl_utils.data.datasets import registry
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import mini
 
@@ -27,7 +27,7 @@ SMOOTH = 1.0  # standard deviation of the blur of DiffEdit's map, in latent pixe
 
 def has_masks(domain) -> bool:
     """Whether pixel masks stand beside the domain's rare images."""
-    return domain.name == "magnetic_tile"
+    return registry.get(domain.name).mask_path is not None
 
 
 def masks(task: FewShotTask, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -36,8 +36,8 @@ def masks(task: FewShotTask, size: int) -> tuple[np.ndarray, np.ndarray]:
     A few rare tiles have an empty mask. Raises StudyError where no shot has a mark, or a mask is missing.
     """
     shots = task.draw.shots
-    paths = [readers.mask_path(path) for path in task.domain.table["path"].iloc[shots]]
-    found = images.read_all(paths, size, 1, progress=False)[:, 0] >= MARKED
+    paths = task.domain.table["path"].iloc[shots].tolist()
+    found = registry.get(task.domain.name).masks(paths, size)[:, 0] >= MARKED
     marked = found.any(axis=(1, 2))
     if not marked.any():
         raise StudyError(
@@ -105,7 +105,7 @@ def of_pool(backbone, pool, numbers, clean: torch.Tensor) -> np.ndarray:
     domain = pool.task.domain
     if has_masks(domain):
         flips, (_, found) = (
-            sheets.SHEETS[domain.name].flips,
+            registry.get(domain.name).flips,
             masks(pool.task, backbone.image_size),
         )
         marked = [
@@ -172,7 +172,7 @@ def paste(task: FewShotTask, size: int, seed: int, numbers) -> np.ndarray:
     """
     domain = task.domain
     shots, found = masks(task, size)
-    real, flips, out = domain.images(size), sheets.SHEETS[domain.name].flips, []
+    real, flips, out = domain.images(size), registry.get(domain.name).flips, []
     for i in numbers:
         rng = partitions.generator("paste", seed, i)
         target, k = real[rng.choice(task.draw.common)].astype(float), rng.integers(len(found))

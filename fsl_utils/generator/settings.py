@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, Valid
 from pydantic.dataclasses import dataclass
 
 from fsl_utils import StudyError
+from fsl_utils.data.datasets import registry
 
 CONFIG = dict(extra="forbid", strict=True, allow_inf_nan=False)
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -64,7 +65,6 @@ BACKBONES = {
     "flux2-klein-4b": (LargeFineTuning, {}),
     "flux2-dev": (LargeFineTuning, PAPER),
 }
-DOMAINS = {"magnetic_tile": {"defect": 5.0}}  # what a domain changes, by its name
 
 
 def of(domain: str, backbone: str = "mini", preset: str = "", **changed) -> FineTuning:
@@ -81,7 +81,7 @@ def of(domain: str, backbone: str = "mini", preset: str = "", **changed) -> Fine
         raise StudyError(f"preset '{preset}' is for FLUX.2: set preset='' or backbone='flux2-dev'")
     kind, own = BACKBONES[backbone]
     try:
-        return kind(**DOMAINS.get(domain, {}) | own | PRESETS[preset] | changed)
+        return kind(**dict(registry.get(domain).finetuning) | own | PRESETS[preset] | changed)
     except ValidationError as error:
         fault = error.errors()[0]
         name = fault["loc"][0]

@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image
 
 from fsl_utils import StudyError, store
-from fsl_utils.data.datasets import sheets
+from fsl_utils.data.datasets import registry
 from fsl_utils.generator import sampling
 from fsl_utils.generator.sampling import PoolRequest
 
@@ -57,7 +57,7 @@ def image_folder(
             "request": pool.params(),
             "domain": domain.name,
             "rare_class": domain.rare_class,
-            "licence": sheets.SHEETS[domain.name].licence,
+            "licence": registry.get(domain.name).sheet.licence,
             "images": rows,
         },
     )

@@ -23,7 +23,7 @@ import yaml
 from fsl_utils import ROOT, StudyError, params, store
 from fsl_utils.classifier import arms, classifiers
 from fsl_utils.data import domains, partitions
-from fsl_utils.data.datasets import sheets
+from fsl_utils.data.datasets import registry
 
 NOTEBOOKS = ROOT / "notebooks"
 REPORTED = 200  # images of a pool that notebook 05 looks at: enough for its figures, and quick
@@ -112,10 +112,7 @@ def _crossed(merged: dict) -> list[dict]:
         run = {name: params.default(name) for name in params.TABLE} | run
         for name in run["arms"]:
             arms.get(name)
-        if run["domain"] not in sheets.SHEETS:
-            raise StudyError(
-                f"unknown domain '{run['domain']}': known are {', '.join(sheets.SHEETS)}"
-            )
+        registry.get(run["domain"])
         classifiers.get(run["classifier"]).check(run["init"])
         if not planned(run):
             raise StudyError(

@@ -19,6 +19,7 @@ import yaml
 
 from fsl_utils import ROOT, StudyError, params, store
 from fsl_utils.data import domains, partitions
+from fsl_utils.data.datasets import registry
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.figures import sheets, style
 from fsl_utils.generator import finetuning, sampling, settings
@@ -208,9 +209,8 @@ def main(arguments: list[str] | None = None) -> None:
     found, shown = [], {}
     for row, images in rows(read(given.file), params.device(given.device)):
         found.append(row)
-        if (
-            row["mode"] == "noise" or row["domain"] == "elpv"
-        ):  # other modes keep much of a real image, which is not ours to publish
+        # Modes other than noise keep much of a real image.
+        if row["mode"] == "noise" or registry.get(row["domain"]).shown:
             called = f"called copies and left out: {row['copy_rate']:.0%}; of unseen real images {row['copy_false_alarm']:.1%}"
             shown.setdefault(row["draw"], []).append((f"{row['try']} ({called})", images[:32]))
         store.write_text(out, pd.DataFrame(found).to_csv(index=False, lineterminator="\n"))

@@ -24,7 +24,7 @@ from diffusers.training_utils import EMAModel
 from fsl_utils import ROOT, store
 from fsl_utils.classifier import features
 from fsl_utils.data import domains
-from fsl_utils.data.datasets import sheets
+from fsl_utils.data.datasets import registry
 from fsl_utils.generator import mini, pretrain
 from fsl_utils.pools import reports
 
@@ -183,7 +183,7 @@ def run(name: str, seconds: float, folder: Path) -> None:
     """Train and judge one design; writes NAME.json and NAME.npz (the samples)."""
     torch.set_num_threads(1)
     images, condition, held_out, _ = pretrain.base_images([domains.load(n) for n in NAMES])
-    flips = {mini.condition(n): sheets.SHEETS[n].flips for n in NAMES}
+    flips = {mini.condition(n): registry.get(n).flips for n in NAMES}
     model = Model(DESIGNS[name], images[~held_out])
     net = model.net.to(memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(

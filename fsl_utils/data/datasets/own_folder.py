@@ -10,9 +10,9 @@ import pandas as pd
 
 from fsl_utils import StudyError, store
 from fsl_utils.data import images, partitions
-from fsl_utils.data.datasets.readers import read_csv, some
-from fsl_utils.data.datasets.sheets import SHEETS
+from fsl_utils.data.datasets.tables import read_csv, some
 
+BASE_SHARE = 0.30  # of the groups that show the common class alone
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
@@ -146,7 +146,7 @@ def partition(
         / f"folder-{hashlib.sha256(determined_by.encode()).hexdigest()[:16]}.csv"
     )
     clean = (frame["class_name"] == common).groupby(frame["group"]).all()
-    frame = frame.assign(partition=partitions.kept(path, frame, clean, SHEETS["folder"].base_share))
+    frame = frame.assign(partition=partitions.kept(path, frame, clean, BASE_SHARE))
     idle = int(((frame["partition"] == "base") & (frame["class_name"] != common)).sum())
     notes = [f"partitions are kept in {path}"]
     if idle:
