@@ -156,6 +156,7 @@ def study(
             "base": "0123456789ab" if pooled else "",
             "pool": hexed(f"pool {domain} {draw.number}") if pooled else "",
             "draw": draw.number,
+            "fold": "",
             "seed": s,
             "arm": arm,
             "ratio": ratio,

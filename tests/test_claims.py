@@ -20,7 +20,7 @@ def table():
         simulate.study(arms=TRUTH, draws=10),
         simulate.study("tiles", arms={("real", 0.0): 0.0, ("lora", 4.0): -2.0}, draws=10),
     )
-    return cells, claims.verdicts(pd.concat([cells, others]), pd.concat([scores, more])).set_index(
+    return cells, claims.paper_claims(pd.concat([cells, others]), pd.concat([scores, more])).set_index(
         ["claim", "domain"]
     )
 
@@ -52,4 +52,4 @@ def test_what_was_not_run_is_left_out_and_holm_is_over_domains(table):
 
 
 def test_nothing_to_say_is_an_empty_table():
-    assert claims.verdicts(*simulate.study(arms={("real", 0.0): 0.0}, draws=2)).empty
+    assert claims.paper_claims(*simulate.study(arms={("real", 0.0): 0.0}, draws=2)).empty

@@ -47,6 +47,13 @@ def test_tables_read_back_as_written(few, tmp_path):
     assert (read_scores["score"].to_numpy() == scores["score"].to_numpy()).all()
 
 
+def test_tables_published_before_a_column_was_added_are_read(few, tmp_path):
+    cells, scores = few
+    before = cells.drop(columns=list(tables.ADDED_COLUMNS))
+    read_cells, _ = tables.read_results(simulate.write(tmp_path, before, scores))
+    pd.testing.assert_frame_equal(read_cells, cells, check_dtype=False)
+
+
 def edited(cells, column, value):
     """The cells with one value of the file's line 6 changed."""
     cells = cells.astype({column: object})
@@ -69,6 +76,8 @@ def edited(cells, column, value):
         (lambda c, s: (edited(c, "n_test_groups", 2), s), "n_test_groups of cell"),
         (lambda c, s: (edited(c, "evaluated_on", "train"), s), "evaluated_on is 'train'"),
         (lambda c, s: (edited(c, "evaluated_on", "validation"), s), "n_test of cell"),
+        (lambda c, s: (edited(c, "fold", "1"), s), "fold is '1'"),
+        (lambda c, s: (edited(c, "evaluated_on", "fold"), s), "fold is ''"),
         (lambda c, s: (edited(c, "cell", "../x"), s), "cell is '../x'"),
         (lambda c, s: (edited(c, "draw", 1.5), s), "draw is"),
         (lambda c, s: (edited(c, "ratio", -1), s), "ratio is"),
@@ -103,4 +112,4 @@ def test_missing_and_damaged_tables_are_named(few, tmp_path):
 def test_columns_are_those_the_sweep_writes():
     from fsl_utils.classifier import cells as sweep
 
-    assert sorted(sweep.COLUMNS) == sorted(tables.CELL_COLUMNS)
+    assert {*sweep.COLUMNS, *tables.ADDED_COLUMNS} == set(tables.CELL_COLUMNS)

@@ -1,4 +1,4 @@
-"""What arXiv 2605.11898 claims of its synthetic images, and what must hold for them to be the reason, beside what was measured here."""
+"""What arXiv 2605.11898 claims of its synthetic images, each beside what was measured here."""
 
 import pandas as pd
 
@@ -30,35 +30,35 @@ CLAIMS = [
 MENTIONED = {key for _, _, weights in CLAIMS for key in weights}
 
 
-def verdicts(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """One row a claim and study that ran what it speaks of: difference, its interval, p, p_holm and verdict.
+WORDS = {"better": "holds", "worse": "does not"}  # of `contrasts.verdict`; the others as they are
 
-    Holm over the studies of one claim, within one protocol, classifier and partition. `holds` (`does not`): p_holm is below .05
-    and the whole interval, over draws and test groups, above (below) zero.
+
+def paper_claims(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """One row a claim and study that ran what it speaks of, with p after Holm and verdict.
+
+    Holm over the studies of one claim, within one protocol, classifier and partition. `holds`
+    (`does not`): the difference is above (below) zero by `contrasts.verdict`.
     """
     rows = []
     for part in split_studies(cells):
         run = list(zip(part["arm"], part["ratio"]))
         fitting = [claim for claim in CLAIMS if set(run).issuperset(claim[2])]
-        spoken_of = part[[key in MENTIONED for key in run]]
-        found = {
-            metric: resampling.resample(spoken_of, scores, metric)
-            for metric in dict.fromkeys(metric for _, metric, _ in fitting)
+        mentioned = part[[key in MENTIONED for key in run]]
+        resampled = {
+            metric: resampling.resample(mentioned, scores, metric)
+            for metric in {metric for _, metric, _ in fitting}
         }
         rows += [
-            {"claim": claim, **contrasts.combination(found[metric], weights)}
+            {"claim": claim, **contrasts.combination(resampled[metric], weights)}
             for claim, metric, weights in fitting
         ]
-    frame = pd.DataFrame(rows)
-    if frame.empty:
-        return frame
-    for _, family in frame.groupby(["claim", *contrasts.FAMILY]):
-        frame.loc[family.index, "p_holm"] = resampling.holm(family["p"])
-    frame["verdict"] = "cannot tell"
-    shown = frame["p_holm"] < 1 - resampling.LEVEL
-    frame.loc[shown & (frame["low"] > 0), "verdict"] = "holds"
-    frame.loc[shown & (frame["high"] < 0), "verdict"] = "does not"
-    order = [claim for claim, _, _ in CLAIMS]
-    return frame.sort_values(
-        "claim", key=lambda names: names.map(order.index), kind="stable"
-    ).reset_index(drop=True)
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return table
+    family = table.groupby(["claim", *contrasts.FAMILY])
+    table["p_holm"] = family["p"].transform(resampling.holm)
+    table["verdict"] = pd.Series(contrasts.verdict(table)).replace(WORDS)
+    rank = {claim: place for place, (claim, _, _) in enumerate(CLAIMS)}
+    return table.sort_values(
+        "claim", key=lambda names: names.map(rank), kind="stable", ignore_index=True
+    )

@@ -1,4 +1,4 @@
-"""Whether an arm is better than another: tidy tables, one row a contrast, each naming the cells behind it."""
+"""Whether an arm is better than another: one row a contrast, each naming the cells behind it."""
 
 import math
 
@@ -19,16 +19,33 @@ from fsl_utils.analysis.resampling import (
 from fsl_utils.analysis.tables import POOL_COLUMNS, TASK_COLUMNS
 from fsl_utils.data.datasets import registry
 
-PRIMARY = (
-    "lora_filtered",
-    4.0,
-)  # against `real` and against `duplicate` at the same ratio; named before any run
+# Against `real` and against `duplicate` at the same ratio; named before any run.
+PRIMARY = ("lora_filtered", 4.0)
 FAMILY = ["protocol", "classifier", "init", "evaluated_on"]
 SUMMARISED = ("pr_auc", "auroc", "f1_at_threshold", "recall_at_threshold")
+SHOWN = ("better", "worse")  # verdicts that are bold in a table and filled in a figure
+
+
+def verdict(table: pd.DataFrame) -> np.ndarray:
+    """The one rule of every verdict: better, worse, cannot tell or not tested.
+
+    table: columns low, high, p_holm. A difference is shown where p after Holm is below .05 *and*
+    the whole interval, over draws and groups, lies on one side of zero: p speaks of these test
+    images, the interval of further ones. Not tested: fewer than MIN_DRAWS draws.
+    """
+    shown = table["p_holm"] < 1 - LEVEL
+    return np.select(
+        [table["p_holm"].isna(), shown & (table["low"] > 0), shown & (table["high"] < 0)],
+        ["not tested", "better", "worse"],
+        "cannot tell",
+    )
 
 
 def combination(study: Resampled, weights: dict[tuple[str, float], float]) -> dict:
-    """A weighted sum of (arm, ratio) over the draws that have all of them: difference, low, high, p (NaN below MIN_DRAWS draws)."""
+    """A weighted sum of (arm, ratio) over the draws that have all of them.
+
+    Columns difference, low, high, p (NaN below MIN_DRAWS draws) and those of every table.
+    """
     draws, columns = study.shared(*weights)
     difference = sum(weight * study.points.loc[key] for key, weight in weights.items()).iloc[draws]
     low, high = study.interval(
@@ -40,64 +57,80 @@ def combination(study: Resampled, weights: dict[tuple[str, float], float]) -> di
 
 def contrast(study: Resampled, arm: tuple[str, float], control: tuple[str, float]) -> dict:
     """One paired contrast: arm minus control over the draws that have both."""
-    found = combination(study, {arm: 1, control: -1} if arm != control else {arm: 0})
-    return {
-        "arm": arm[0],
-        "ratio": arm[1],
-        "control": control[0],
-        "control_ratio": control[1],
-        **found,
-    }
+    names = {"arm": arm[0], "ratio": arm[1], "control": control[0], "control_ratio": control[1]}
+    return names | combination(study, {arm: 1, control: -1} if arm != control else {arm: 0})
 
 
 def _family(rows: list[dict]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows)
-    return frame.assign(p_holm=holm(frame["p"])) if len(frame) else frame
+    """Contrasts tested together, with p after Holm and verdict."""
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return table
+    table["p_holm"] = holm(table["p"])
+    return table.assign(verdict=verdict(table))
 
 
 def against(study: Resampled, control: str, ratio: float = PRIMARY[1]) -> pd.DataFrame:
-    """One family: every other arm at `ratio` against a control at `ratio` (0 where a ratio has no meaning).
+    """One family: every other arm at `ratio` against a control at `ratio`.
 
-    `p_holm` is adjusted over the arms. Empty where the control was not run.
+    The ratio is 0 where it has no meaning. Empty where the control was not run.
     """
     baseline = study.at(control, ratio)
     keys = [study.at(arm, ratio) for arm in study.arms if arm != control]
     return _family([contrast(study, key, baseline) for key in keys if key] if baseline else [])
 
 
-def ratios_against(study: Resampled, arm: str, control: str) -> pd.DataFrame:
-    """One family: every ratio of an arm against a control at the same ratio (0 where a ratio has no meaning)."""
-    keys = [key for key in study.replicates if key[0] == arm and study.at(control, key[1])]
-    return _family([contrast(study, key, study.at(control, key[1])) for key in keys])
+def bold_before(families: pd.DataFrame) -> pd.DataFrame:
+    """What the first study made bold, p after Holm alone, and whether it `remains` by `verdict`.
 
-
-def gains(study: Resampled, control: str) -> pd.DataFrame:
-    """`ratios_against` of every arm that was run at a ratio: one family an arm. Empty where the control was not run."""
-    arms = dict.fromkeys(arm for arm, ratio in study.replicates if ratio > 0 and arm != control)
-    return pd.concat(
-        [pd.DataFrame(), *(ratios_against(study, arm, control) for arm in arms)], ignore_index=True
-    )
+    families: of `against`, concatenated.
+    """
+    if families.empty:
+        return families
+    bold = families[families["p_holm"] < 1 - LEVEL]
+    return bold.assign(remains=bold["verdict"].isin(SHOWN))
 
 
 def against_controls(study: Resampled, ratio: float = PRIMARY[1]) -> pd.DataFrame:
-    """Every arm against every control at `ratio`, Holm within each control; `beats_controls`: better than each of them."""
-    families = [family for control in CONTROLS if len(family := against(study, control, ratio))]
-    if not families:
-        return pd.DataFrame()
-    frame = pd.concat(families, ignore_index=True)
-    better = (frame["p_holm"] < 1 - LEVEL) & (frame["difference"] > 0)
-    return frame.assign(beats_controls=better.groupby(frame["arm"]).transform("all"))
+    """Every arm against every control at `ratio`, Holm within each control.
+
+    `beats_controls`: better than each of them. Empty where no control was run.
+    """
+    families = [against(study, control, ratio) for control in CONTROLS]
+    table = pd.concat([pd.DataFrame(), *families], ignore_index=True)
+    if table.empty:
+        return table
+    better = table["verdict"] == "better"
+    return table.assign(beats_controls=better.groupby(table["arm"]).transform("all"))
 
 
-def primary(found: list[Resampled]) -> pd.DataFrame:
-    """The primary contrast, one row a study: PRIMARY against `real` and against `duplicate` at the same ratio.
+def gains(study: Resampled, control: str) -> pd.DataFrame:
+    """Every arm that has ratios against a control at the same ratio: one family an arm.
 
-    The larger of the two p counts (better than both: an intersection-union test). Holm over all rows with
-    the same FAMILY: one a domain as designed; further modes or shot numbers make the family larger. A domain's
-    secondary rare classes are left out. `verdict` says in words what follows.
+    Empty where the control was not run.
+    """
+    families = {}
+    for key in study.replicates:
+        if key[0] != control and study.at(control, key[1]):
+            families.setdefault(key[0], []).append(key)
+    tables = [
+        _family([contrast(study, key, study.at(control, key[1])) for key in keys])
+        for keys in families.values()
+        if any(ratio > 0 for _, ratio in keys)
+    ]
+    return pd.concat([pd.DataFrame(), *tables], ignore_index=True)
+
+
+def primary(studies: list[Resampled]) -> pd.DataFrame:
+    """The primary contrast: PRIMARY against `real` and against `duplicate` at the same ratio.
+
+    One row a study, but for a domain's secondary rare classes. Better (worse) than both: the
+    larger p and the bound nearer to zero count (an intersection-union test). Holm over all rows
+    with the same FAMILY: one a domain as designed; further modes or numbers of shots make the
+    family larger.
     """
     rows = []
-    for study in found:
+    for study in studies:
         where = study.setting
         if study.metric != "pr_auc":
             raise StudyError(
@@ -105,92 +138,62 @@ def primary(found: list[Resampled]) -> pd.DataFrame:
             )
         data_set = registry.DATA_SETS.get(where["domain"])
         known = data_set.sheet.rare if data_set else ()
-        if known and where["rare_class"] != known[0]:
-            continue
-        row = {
-            **{name: where[name] for name in [*TASK_COLUMNS, *POOL_COLUMNS]},
-            "p": math.nan,
-            "n_draws": 0,
-            "caution": "",
-            "cells": "",
-            "verdict": "not run",
-        }
-        keys = {control: study.at(control, PRIMARY[1]) for control in ("real", "duplicate")}
-        if PRIMARY in study.replicates and None not in keys.values():
-            both = {control: contrast(study, PRIMARY, key) for control, key in keys.items()}
-            for control, one in both.items():
-                row |= {
-                    f"{name}_{control}": one[name] for name in ("difference", "low", "high", "p")
-                }
-            differences = [one["difference"] for one in both.values()]
-            row |= {
-                "p": np.max([one["p"] for one in both.values()]),
-                "n_draws": min(one["n_draws"] for one in both.values()),
-                "verdict": "better than both"
-                if min(differences) > 0
-                else "worse than both"
-                if max(differences) < 0
-                else "better than one alone",
-                "caution": both["real"]["caution"],
-                "cells": ";".join(one["cells"] for one in both.values()),
-            }
-        rows.append(row)
+        if not known or where["rare_class"] == known[0]:
+            rows.append(_against_both(study))
     if not rows:
         return pd.DataFrame()
-    frame = pd.DataFrame(rows)
-    frame["p_holm"] = frame.groupby(FAMILY)["p"].transform(holm)
-    open_ = (frame["n_draws"] > 0) & ~(frame["p_holm"] < 1 - LEVEL)
-    verdict = (
-        frame["verdict"]
-        .mask(open_, "no evidence either way")
-        .mask(open_ & frame["p"].isna(), "too few draws to test")
-    )
-    return frame.assign(verdict=verdict)
+    table = pd.DataFrame(rows)
+    table["p_holm"] = table.groupby(FAMILY)["p"].transform(holm)
+    return table.assign(verdict=np.where(table["n_draws"] > 0, verdict(table), "not run"))
+
+
+def _against_both(study: Resampled) -> dict:
+    """The row of `primary` of one study."""
+    row = {name: study.setting[name] for name in [*TASK_COLUMNS, *POOL_COLUMNS]}
+    controls = {name: study.at(name, PRIMARY[1]) for name in ("real", "duplicate")}
+    if PRIMARY not in study.replicates or None in controls.values():
+        return row | dict.fromkeys(["low", "high", "p"], math.nan) | {"n_draws": 0}
+    both = {name: contrast(study, PRIMARY, key) for name, key in controls.items()}
+    for name, one in both.items():
+        row |= {f"{column}_{name}": one[column] for column in ("difference", "low", "high", "p")}
+    one, other = both.values()
+    return row | {
+        **study.scored,
+        "low": min(one["low"], other["low"]),
+        "high": max(one["high"], other["high"]),
+        "p": np.max([one["p"], other["p"]]),
+        "n_draws": min(one["n_draws"], other["n_draws"]),
+        "caution": one["caution"],
+        "cells": f"{one['cells']};{other['cells']}",
+    }
 
 
 def study_table(
     cells: pd.DataFrame, scores: pd.DataFrame, ratio: float = PRIMARY[1]
 ) -> pd.DataFrame:
-    """What a paper's table shows of one study, at one ratio: columns arm, ratio, quantity, value, low, high, p_holm, beats_controls.
+    """What a paper's table shows of one study, at one ratio: one row an arm and quantity.
 
-    Quantities are the metrics SUMMARISED and the PR-AUC differences 'vs duplicate' and 'vs real'.
-    Metrics that the study lacks are left out.
+    Quantities are the metrics SUMMARISED and the PR-AUC differences 'vs duplicate' and 'vs real',
+    each with value, low and high; differences have p_holm, verdict and beats_controls. Metrics
+    that the study lacks are left out.
     """
-    have = [metric for metric in SUMMARISED if cells[metric].notna().any()]
-    made = {metric: resample(cells, scores, metric) for metric in have}
-    keys = [made["pr_auc"].at(arm, ratio) for arm in made["pr_auc"].arms]
+    resampled = {
+        metric: resample(cells, scores, metric)
+        for metric in SUMMARISED
+        if cells[metric].notna().any()
+    }
+    in_pr_auc = resampled["pr_auc"]
+    keys = pd.Index([in_pr_auc.at(arm, ratio) for arm in in_pr_auc.arms])
     parts = []
-    for metric, study in made.items():
+    for metric, study in resampled.items():
         table = curves.levels(study).set_index(["arm", "ratio"])
-        parts.append(
-            table.loc[[key for key in keys if key in table.index]]
-            .reset_index()
-            .rename(columns={"mean": "value"})
-            .assign(quantity=metric)
-        )
-    compared = against_controls(made["pr_auc"], ratio)
+        table = table.loc[keys.intersection(table.index, sort=False)].reset_index()
+        parts.append(table.rename(columns={"mean": "value"}).assign(quantity=metric))
+    compared = against_controls(in_pr_auc, ratio)
     if len(compared):
         compared = compared[compared["control"].isin(["duplicate", "real"])]
-        parts.append(
-            compared.rename(columns={"difference": "value"}).assign(
-                quantity="vs " + compared["control"]
-            )
-        )
+        quantity = "vs " + compared["control"]
+        parts.append(compared.rename(columns={"difference": "value"}).assign(quantity=quantity))
     table = pd.concat(parts, ignore_index=True)
-    columns = [
-        "arm",
-        "ratio",
-        "quantity",
-        "value",
-        "low",
-        "high",
-        "p_holm",
-        "beats_controls",
-        "n_draws",
-        "metric",
-        *TASK_COLUMNS,
-        *POOL_COLUMNS,
-        "caution",
-        "cells",
-    ]
-    return table.reindex(columns=columns)
+    tested = [name for name in ("p_holm", "verdict", "beats_controls") if name not in table]
+    return table.assign(**dict.fromkeys(tested, math.nan))  # where no control was run

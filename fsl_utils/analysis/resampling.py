@@ -1,18 +1,17 @@
-"""With what certainty: resampling of draws and test groups, tests, and the draws that a test needs.
+"""With what certainty: resampling of draws and, within them, of test groups; p values of draws.
 
-Seeds are averaged within a draw; draws are the unit of every test and, with test groups, of every interval.
-What is made of it for figures and tables is in `contrasts`, `curves` and `ratios`.
+Seeds and outer folds are averaged within a draw; draws are the unit of every test and, with test
+groups, of every interval. What is made of it is in `contrasts`, `curves`, `ratios` and `headroom`.
 """
 
 import math
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm, t
+from scipy.stats import norm, permutation_test, t
 
 from fsl_utils import StudyError, metrics
 from fsl_utils.analysis.tables import POOL_COLUMNS, TASK_COLUMNS, Images, setting
@@ -20,25 +19,33 @@ from fsl_utils.analysis.tables import POOL_COLUMNS, TASK_COLUMNS, Images, settin
 MIN_DRAWS = 10  # below: an illustration, and no test
 MIN_GROUPS = 10  # groups with rare images, below which an interval over groups says little
 LEVEL = 0.95
-REPLICATES = 1000
-CONTROLS = (
-    "duplicate",
-    "real",
-    "balanced",
-    "focal",
-    "augment",
-    "crt",
-    "paste",
-)  # what costs nothing
+REPLICATES = 1000  # of the groups
+RESAMPLES = 20_000  # of the draws, each with one of the replicates
+P_LABEL = (
+    "p (same test images)"  # draws share images: p speaks of these alone, the interval of others
+)
+# What costs nothing.
+CONTROLS = ("duplicate", "real", "balanced", "focal", "augment", "crt", "paste")
+# What a classifier without skill has: a column of the cells, or a number.
+NO_SKILL = {
+    "pr_auc": "prevalence",
+    "pr_auc_balanced": 0.5,
+    "auroc": 0.5,
+    "f1": "f1_all_positive",
+    "precision": "prevalence",
+    "recall": math.nan,
+}
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """One study, one metric. Draws are the columns of `points`, and in that order the rows of each `replicates`.
+    """One study, one metric. Draws: columns of `points` and, in that order, rows of `replicates`.
 
-    points: index (arm, ratio), one column a draw, mean over seeds; NaN where a draw has no such cell.
-    replicates: (arm, ratio) -> [D, B], the same under B resamplings of the groups, one and the same for all.
-    cells: (arm, ratio) -> {draw: keys}. rare_groups: the fewest groups with rare images that any cell is scored on.
+    points: index (arm, ratio), one column a draw, mean over seeds and folds; NaN where a draw has
+    no such cell, or not of all its folds. replicates: (arm, ratio) -> [D, B], the same under B
+    resamplings of the groups, one and the same for all. cells: (arm, ratio) -> {draw: keys}.
+    scored: `no_skill` (the metric without skill) and the fewest rare images, groups and groups
+    with rare images that any draw is scored on (`n_rare`, `n_groups`, `n_rare_groups`).
     """
 
     setting: dict
@@ -47,10 +54,10 @@ class Resampled:
     replicates: dict
     cells: dict
     seeds: int
-    rare_groups: int
+    scored: dict
 
     def at(self, arm: str, ratio: float) -> tuple[str, float] | None:
-        """The arm at this ratio, or at 0 where a ratio has no meaning for it; None where it was not run."""
+        """The arm at this ratio, or at 0 where that has no meaning for it; None where not run."""
         return next(
             (key for key in ((arm, float(ratio)), (arm, 0.0)) if key in self.replicates), None
         )
@@ -58,29 +65,30 @@ class Resampled:
     @property
     def arms(self) -> list[str]:
         """The arms that were run, controls first."""
-        run = list(dict.fromkeys(arm for arm, _ in self.replicates))
-        return sorted(
-            run, key=lambda arm: (CONTROLS.index(arm) if arm in CONTROLS else len(CONTROLS), arm)
-        )
+        rank = {arm: place for place, arm in enumerate(CONTROLS)}
+        run = dict.fromkeys(arm for arm, _ in self.replicates)
+        return sorted(run, key=lambda arm: (rank.get(arm, len(rank)), arm))
 
     def cautions(self, draws: int | None = None) -> str:
-        """What a reader must know before believing a number of this study; '' where there is nothing."""
+        """What a reader must know before believing a number of this study; '' where nothing."""
         draws = self.points.shape[1] if draws is None else draws
-        said = []
-        if draws < MIN_DRAWS:
-            said.append(f"illustration: {draws} draw{'s' * (draws != 1)}")
-        if draws == 1:
-            said.append("interval from test groups alone")
-        if self.rare_groups < MIN_GROUPS:
-            said.append(f"only {self.rare_groups} groups with rare images")
-        if self.setting["evaluated_on"] == "validation":
-            said.append("preliminary: on validation")
-        if self.setting["protocol"] == "image":
-            said.append("split by image: leaks by design")
-        return "; ".join(said)
+        validation = self.setting["evaluated_on"] == "validation"
+        cases = {
+            f"illustration: {draws} draw{'s' * (draws != 1)}": draws < MIN_DRAWS,
+            "interval from test groups alone": draws == 1,
+            f"only {self.scored['n_rare_groups']} groups with rare images": (
+                self.scored["n_rare_groups"] < MIN_GROUPS
+            ),
+            "preliminary: on validation": validation,
+            "in-sample: the threshold was chosen on some of these images": (
+                validation and self.metric.endswith("_at_threshold")
+            ),
+            "split by image: leaks by design": self.setting["protocol"] == "image",
+        }
+        return "; ".join(words for words, holds in cases.items() if holds)
 
     def shared(self, *keys: tuple[str, float]) -> tuple[np.ndarray, dict]:
-        """The draws (as positions) that all these (arm, ratio) share, and the columns common to all tables."""
+        """The draws (positions) that all these (arm, ratio) share; the columns of every table."""
         shared = self.points.loc[list(keys)].notna().all().to_numpy()
         draws = self.points.columns[shared]
         names = [cell[:12] for key in keys for draw in draws for cell in self.cells[key][draw]]
@@ -88,20 +96,26 @@ class Resampled:
             "n_draws": len(draws),
             "n_seeds": self.seeds,
             "metric": self.metric,
+            **self.scored,
             **{name: self.setting[name] for name in [*TASK_COLUMNS, *POOL_COLUMNS]},
             "caution": self.cautions(len(draws)),
             "cells": ";".join(names),
         }
         return np.flatnonzero(shared), columns
 
+    def mean_and_resamples(self, key: tuple[str, float], draws: np.ndarray) -> np.ndarray:
+        """The observed mean of an (arm, ratio) over draws (positions), then its resamples."""
+        observed = self.points.loc[key].iloc[draws].mean()
+        return np.append(observed, over_draws(self.replicates[key][draws]))
+
+    def units(self, draws: int) -> int:
+        """What an interval counts: draws, or with one of them its groups with rare images."""
+        return draws if draws > 1 else self.scored["n_rare_groups"]
+
     def interval(self, values: np.ndarray) -> tuple[float, float]:
-        """Interval of the mean over draws of values [D, B]; with one draw, from its groups alone."""
+        """Interval of the mean over draws of values [D, B]; with one draw from groups alone."""
         draws = len(values)
-        return (
-            interval(over_draws(values), draws if draws > 1 else self.rare_groups)
-            if draws
-            else (math.nan, math.nan)
-        )
+        return interval(over_draws(values), self.units(draws)) if draws else (math.nan, math.nan)
 
 
 def resample(
@@ -111,56 +125,88 @@ def resample(
 
     Groups get exponential weights (the Bayesian bootstrap, Rubin 1981): as a bootstrap that draws
     whole groups, but no resample loses its rare images, however few groups hold them. A group has
-    the same weights in all cells, so that contrasts are paired and a test set that all draws share
-    is not mistaken for many.
+    the same weights in all cells, so that contrasts are paired and a test set that all draws
+    share is not mistaken for many. With outer folds (`evaluated_on` fold) a draw's value is the
+    mean over its folds (Forman and Scholz 2010: scores of different classifiers are not to be
+    ranked together), so that each group is test once in every draw.
     """
     if metric not in metrics.METRICS:
         raise StudyError(f"unknown metric '{metric}': known are {', '.join(metrics.METRICS)}")
     where = setting(cells)
     images = Images(scores[scores["cell"].isin(cells["cell"])])
-    weights = np.random.default_rng(0).exponential(size=(images.n_groups, replicates))
-    weights = np.hstack([np.ones((images.n_groups, 1)), weights])  # column 0: as observed
-    draws = np.sort(cells["draw"].unique())
-    points, resampled, keys, rare_groups = {}, {}, {}, []
-    values = defaultdict(lambda: defaultdict(list))  # (arm, ratio) -> draw -> one [B] a seed
-    for row in cells.itertuples():
+    weights = group_weights(images.n_groups, replicates)
+    folds = cells.groupby("draw")["fold"].nunique()
+    values = defaultdict(lambda: defaultdict(list))  # arm, ratio, draw -> fold -> [B] for each seed
+    counts = defaultdict(lambda: np.zeros(3, int))  # arm, ratio, draw, seed -> summed over folds
+    for row in cells.sort_values(["seed", "fold"]).itertuples():
         labels, score, groups = images.evaluated(row.cell, row.evaluated_on)
-        rare_groups.append(len(np.unique(groups[labels == 1])))
         value = metrics.weighted(metric, labels, score, groups, weights, row.threshold)
         if np.isfinite(value[0]):  # else no threshold was chosen
-            values[row.arm, row.ratio][row.draw].append(value)
-    for key, by_draw in sorted(values.items()):
-        missing = np.full(replicates + 1, np.nan)
-        table = np.stack(
-            [np.mean(by_draw[draw], axis=0) if draw in by_draw else missing for draw in draws]
-        )
-        points[key], resampled[key] = table[:, 0], table[:, 1:]
-    for (arm, ratio, draw), same in cells.sort_values("seed").groupby(["arm", "ratio", "draw"])[
-        "cell"
-    ]:
-        keys.setdefault((arm, ratio), {})[int(draw)] = list(same)
-    if not points:
+            key = row.arm, row.ratio, row.draw
+            values[key][row.fold].append(value)
+            rare = groups[labels == 1]
+            counts[*key, row.seed] += len(rare), len(np.unique(groups)), len(np.unique(rare))
+    whole = {
+        key: np.mean([np.mean(seeds, axis=0) for seeds in by_fold.values()], axis=0)
+        for key, by_fold in sorted(values.items())
+        if len(by_fold) == folds[key[2]]
+    }
+    if not whole:
         raise StudyError(f"no cell has a {metric}: no threshold was chosen in this study")
-    frame = pd.DataFrame.from_dict(points, orient="index", columns=draws)
-    frame.index = pd.MultiIndex.from_tuples(frame.index, names=["arm", "ratio"])
+    no_skill = NO_SKILL[metric.removesuffix("_at_threshold")]
+    fewest = np.min([count for key, count in counts.items() if key[:3] in whole], axis=0)
+    points = pd.Series({key: value[0] for key, value in whole.items()})
+    points = points.rename_axis(["arm", "ratio", "draw"]).unstack("draw")
+    missing = np.full(replicates, np.nan)
     return Resampled(
-        where, metric, frame, resampled, keys, cells["seed"].nunique(), min(rare_groups)
+        where,
+        metric,
+        points,
+        {
+            key: np.stack(
+                [whole[*key, draw][1:] if (*key, draw) in whole else missing for draw in points]
+            )
+            for key in points.index
+        },
+        _keys(cells),
+        cells["seed"].nunique(),
+        {
+            "no_skill": cells[no_skill].mean() if isinstance(no_skill, str) else no_skill,
+            **dict(zip(("n_rare", "n_groups", "n_rare_groups"), fewest.tolist())),
+        },
     )
 
 
+def group_weights(groups: int, replicates: int) -> np.ndarray:
+    """Weights [groups, 1 + replicates] of the Bayesian bootstrap; those of column 0 are all one."""
+    random = np.random.default_rng(0).exponential(size=(groups, replicates))
+    return np.hstack([np.ones((groups, 1)), random])
+
+
+def _keys(cells: pd.DataFrame) -> dict:
+    """(arm, ratio) -> {draw: keys of its cells, in the order of seeds and folds}."""
+    keys = {}
+    by_draw = cells.sort_values(["seed", "fold"]).groupby(["arm", "ratio", "draw"])["cell"]
+    for (arm, ratio, draw), same in by_draw:
+        keys.setdefault((arm, ratio), {})[int(draw)] = list(same)
+    return keys
+
+
 def over_draws(values: np.ndarray) -> np.ndarray:
-    """The outer bootstrap: from [D, B] to [B], each the mean over D draws taken with replacement."""
-    return np.einsum("db,db->b", _draw_shares(*values.shape), values)
+    """The outer bootstrap: from [D, B] to RESAMPLES means (about) over D draws with replacement.
+
+    Each resample of the draws goes with one replicate of the groups, in turn.
+    """
+    return np.einsum("kdb,db->kb", _draw_shares(*values.shape), values).ravel()
 
 
 @cache
 def _draw_shares(draws: int, replicates: int) -> np.ndarray:
-    return (
-        np.random.default_rng([1, draws])
-        .multinomial(draws, np.full(draws, 1 / draws), size=replicates)
-        .T
-        / draws
-    )
+    """Shares [K, D, B] of the draws in K x B resamples."""
+    turns = -(-RESAMPLES // replicates)
+    rng = np.random.default_rng([1, draws])
+    counts = rng.multinomial(draws, np.full(draws, 1 / draws), size=(turns, replicates))
+    return counts.transpose(0, 2, 1) / draws
 
 
 def interval(replicates: np.ndarray, n: int) -> tuple[float, float]:
@@ -176,28 +222,31 @@ def interval(replicates: np.ndarray, n: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def sign_flip(differences, limit: int = 16, samples: int = 20_000) -> float:
+def sign_flip(differences) -> float:
     """Two-sided p of the mean of paired differences [D] under random signs.
 
-    All 2^D signs up to D = limit, beyond it `samples` random ones, the observed among them. The
+    All 2^D signs up to 14 draws, beyond it RESAMPLES random ones, the observed among them. The
     smallest p is 2 / 2^D. It assumes draws exchangeable given the data set: draws share
-    images, so the test speaks of this data set and not of others.
+    images, so the test speaks of these test images and not of others.
     """
-    differences = np.asarray(differences, float)
-    n = len(differences)
-    if n == 0 or not np.isfinite(differences).all():
+    differences = tuple(np.asarray(differences, float))
+    if len(differences) < 2 or not np.isfinite(differences).all():
         raise StudyError(
-            f"a sign-flip test needs finite differences, one a draw; got {differences.tolist()[:5]}"
+            f"a sign-flip test needs 2 finite differences, one a draw; got {differences[:5]}"
         )
-    if n <= limit:
-        signs = np.array(list(product((1, -1), repeat=n - 1)), float).reshape(2 ** (n - 1), n - 1)
-        signs = np.column_stack([np.ones(len(signs)), signs])  # the other half mirrors this one
-    else:
-        signs = np.random.default_rng(2).choice((-1.0, 1.0), size=(samples, n))
-        signs[0] = 1
-    observed = abs(differences.sum())
-    slack = 1e-12 * np.abs(differences).sum()  # sums in another order differ in the last digits
-    return float((np.abs(signs @ differences) >= observed - slack).mean())
+    return _sign_flip(differences)
+
+
+@cache
+def _sign_flip(differences: tuple[float, ...]) -> float:
+    return permutation_test(
+        (differences,),
+        lambda signed, axis: signed.mean(axis),
+        permutation_type="samples",
+        n_resamples=RESAMPLES,
+        vectorized=True,
+        rng=2,
+    ).pvalue
 
 
 def holm(p) -> np.ndarray:
@@ -207,16 +256,3 @@ def holm(p) -> np.ndarray:
     order = order[~np.isnan(p[order])]
     adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
     return adjusted
-
-
-def draws_needed(differences, effect: float = 0.05) -> int:
-    """Draws that show a mean difference of `effect` with 80 % power at the 5 % level: (2.8 s / effect)^2.
-
-    differences: of a pilot on validation, one a draw; s is their standard deviation. At least MIN_DRAWS.
-    """
-    differences = np.asarray(differences, float)
-    if len(differences) < 2:
-        raise StudyError(
-            f"the pilot has {len(differences)} draw: 2 or more are needed to estimate a spread"
-        )
-    return max(MIN_DRAWS, math.ceil((2.8 * differences.std(ddof=1) / effect) ** 2))

@@ -1,7 +1,7 @@
-"""Reading results: `cells.csv` (one row a cell) and `scores.parquet` (one row a cell and image), checked, and the studies in them.
+"""Reading results, checked: `cells.csv` (one row a cell), `scores.parquet` (one a cell and image).
 
-A *study* is the set of cells that may be averaged: one task, protocol, size, shots, classifier and, for arms
-with a pool, one backbone, mode and base.
+A *study* is the set of cells that may be averaged: one task, protocol, size, shots, classifier and,
+for arms with a pool, one backbone, mode and base.
 """
 
 from pathlib import Path
@@ -13,44 +13,30 @@ from fsl_utils import StudyError, metrics
 from fsl_utils.analysis import determinants
 
 TASK_COLUMNS = [
-    "domain",
-    "rare_class",
-    "protocol",
-    "image_size",
-    "n_real",
-    "classifier",
-    "init",
-    "evaluated_on",
+    *("domain", "rare_class", "protocol", "image_size", "n_real"),
+    *("classifier", "init", "evaluated_on"),
 ]
-POOL_COLUMNS = [
-    "backbone",
-    "mode",
-    "base",
-]  # empty base: the arm has no pool, and its backbone and mode mean nothing
-PARAMETER_COLUMNS = ["cell", *TASK_COLUMNS, *POOL_COLUMNS, "pool", "draw", "seed", "arm", "ratio"]
-METRIC_COLUMNS = [
-    "prevalence",
-    "pr_auc",
-    "pr_auc_balanced",
-    "auroc",
-    "f1",
-    "recall",
-    "precision",
-    "threshold",
-    "f1_at_threshold",
-    "recall_at_threshold",
-    "precision_at_threshold",
-    "f1_all_positive",
-]
+# Empty base: the arm has no pool, and its backbone and mode mean nothing.
+POOL_COLUMNS = ["backbone", "mode", "base"]
+UNIT_COLUMNS = ["draw", "fold", "seed", "arm", "ratio"]  # what is averaged and compared in a study
 COUNTS = ["n_test", "n_test_rare", "n_test_groups"]
-CELL_COLUMNS = [*PARAMETER_COLUMNS, *COUNTS, *METRIC_COLUMNS, "train_seconds"]
+METRIC_COLUMNS = ["prevalence", "threshold", "f1_all_positive", *metrics.METRICS]
+NUMBERS = ["image_size", "n_real", "draw", "seed", "ratio", *COUNTS, *METRIC_COLUMNS]
+CELL_COLUMNS = list(
+    dict.fromkeys(
+        ["cell", *TASK_COLUMNS, *POOL_COLUMNS, "pool", *UNIT_COLUMNS, *NUMBERS, "train_seconds"]
+    )
+)
+# Columns that tables published before lack, and what they would have held. fold: the outer fold
+# that was test, 0 to 4, where evaluated_on is `fold`.
+ADDED_COLUMNS = {"fold": ""}
 SCORE_COLUMNS = ["cell", "image", "group", "partition", "label", "score"]
 # `choosing`: the few validation images that thresholds and ratios may be chosen by.
-SCORED_ON = {"validation": ("choosing", "validation"), "test": ("test",)}
+SCORED_ON = {"validation": ("choosing", "validation"), "test": ("test",), "fold": ("test",)}
 
 
 def read_results(tables: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The cells (columns CELL_COLUMNS) and their per-image scores (columns SCORE_COLUMNS) of a results folder.
+    """The cells (CELL_COLUMNS) of a results folder and their per-image scores (SCORE_COLUMNS).
 
     Raises StudyError where a file is missing or its values are impossible, doubled, or contradict
     each other: a table edited by hand is noticed, because every metric is computed again from the
@@ -78,70 +64,65 @@ def read_results(tables: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _checked_cells(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
+    cells = cells.assign(
+        **{name: value for name, value in ADDED_COLUMNS.items() if name not in cells}
+    )
     _check_columns(cells, CELL_COLUMNS, path)
     if cells.empty:
         raise StudyError(f"{path} has no rows: run the sweep first")
     cells = cells[CELL_COLUMNS].copy()
-    for name in [
-        "image_size",
-        "n_real",
-        "draw",
-        "seed",
-        "ratio",
-        *COUNTS,
-        *METRIC_COLUMNS,
-        "train_seconds",
-    ]:
-        try:
-            cells[name] = [
-                float(text or "nan") for text in cells[name]
-            ]  # exact: a threshold is one of the scores
+    for name in [*NUMBERS, "train_seconds"]:
+        try:  # float() is exact: a threshold is one of the scores
+            cells[name] = [float(text or "nan") for text in cells[name]]
         except ValueError as error:
             raise StudyError(
-                f"{path}: column {name} holds something that is no number ({error}); make the table again"
+                f"{path}: column {name} holds something that is no number ({error}); "
+                "make the table again"
             ) from error
+    for name, valid in _rules(cells).items():
+        if not valid.all():
+            row = int(np.flatnonzero(~valid.to_numpy(bool))[0])
+            raise StudyError(
+                f"{path}, line {row + 2}: {name} is {cells[name].iloc[row]!r}, which cannot be; "
+                "make the table again"
+            )
     whole = ["image_size", "n_real", "draw", "seed", *COUNTS]
-    chosen = [
-        name for name in METRIC_COLUMNS if "threshold" in name
-    ]  # empty where no threshold was chosen
+    cells = cells.astype(dict.fromkeys(whole, int))
+    cells.loc[cells["base"] == "", POOL_COLUMNS] = ""
+    _check_doubles(cells, path)
+    return cells
+
+
+def _rules(cells: pd.DataFrame) -> dict[str, pd.Series]:
+    """Column -> whether each value of it can be."""
+    on_fold = cells["evaluated_on"] == "fold"
     rules = {
         "cell": cells["cell"].str.fullmatch("[0-9a-f]{64}"),
         "base": cells["base"].str.fullmatch("([0-9a-f]{12})?"),
         "protocol": cells["protocol"].isin(["group", "image"]),
         "evaluated_on": cells["evaluated_on"].isin(list(SCORED_ON)),
+        "fold": cells["fold"].str.fullmatch("[0-9]") & on_fold | (cells["fold"] == "") & ~on_fold,
         "ratio": (cells["ratio"] >= 0) & np.isfinite(cells["ratio"]),
-        **{
-            name: cells[name].notna() & (cells[name] >= 0) & (cells[name] % 1 == 0)
-            for name in whole
-        },
-        **{
-            name: cells[name].between(0, 1) | (cells[name].isna() & (name in chosen))
-            for name in METRIC_COLUMNS
-        },
     }
-    for name, valid in rules.items():
-        if not valid.all():
-            row = int(np.flatnonzero(~valid.to_numpy(bool))[0])
-            raise StudyError(
-                f"{path}, line {row + 2}: {name} is {cells[name].iloc[row]!r}, which cannot be; make the table again"
-            )
-    cells = cells.astype({name: int for name in whole}).astype({"ratio": float})
-    cells.loc[cells["base"] == "", POOL_COLUMNS] = ""
-    for what, columns in (
-        ("the same key", ["cell"]),
-        ("the same settings", [*TASK_COLUMNS, *POOL_COLUMNS, "draw", "seed", "arm", "ratio"]),
-    ):
-        double = cells.duplicated(columns, keep=False)
-        if double.any():
-            first, second = (
-                cells.index[double][:2]
-                if what == "the same key"
-                else cells[double].sort_values(columns).index[:2]
+    for name in ["image_size", "n_real", "draw", "seed", *COUNTS]:
+        rules[name] = (cells[name] >= 0) & (cells[name] % 1 == 0)
+    for name in METRIC_COLUMNS:  # those of the threshold are empty where none was chosen
+        rules[name] = cells[name].between(0, 1) | (cells[name].isna() & ("threshold" in name))
+    return rules
+
+
+def _check_doubles(cells: pd.DataFrame, path: Path) -> None:
+    same_settings = [*TASK_COLUMNS, *POOL_COLUMNS, *UNIT_COLUMNS]
+    for what, columns in {"key": ["cell"], "settings": same_settings}.items():
+        double = cells[cells.duplicated(columns, keep=False)].sort_values(columns, kind="stable")
+        if len(double):
+            words = ", ".join(
+                f"{name} {v}" for name, v in double[columns].iloc[0].items() if v != ""
             )
             raise StudyError(
-                f"{path}: lines {first + 2} and {second + 2} have {what} ({_words(cells.loc[first, columns])}): keep one of the two"
+                f"{path}: lines {double.index[0] + 2} and {double.index[1] + 2} have the same "
+                f"{what} ({words}): keep one of the two"
             )
-    return cells
 
 
 def _checked_scores(scores: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -156,25 +137,26 @@ def _checked_scores(scores: pd.DataFrame, path: Path) -> pd.DataFrame:
         if not valid.all():
             row = scores[~valid].iloc[0]
             raise StudyError(
-                f"{path}: {int((~valid).sum())} rows have an impossible {name} (first: {row[name]} for image {row['image']} "
-                f"of cell {str(row['cell'])[:12]}); make that cell again"
+                f"{path}: {(~valid).sum()} rows have an impossible {name} (first: {row[name]} for "
+                f"image {row['image']} of cell {str(row['cell'])[:12]}); make that cell again"
             )
-    if scores.duplicated(["cell", "image"]).any():
-        row = scores[scores.duplicated(["cell", "image"])].iloc[0]
+    double = scores[scores.duplicated(["cell", "image"])]
+    if len(double):
+        row = double.iloc[0]
         raise StudyError(
-            f"{path}: image {row['image']} is scored twice in cell {row['cell'][:12]}; make the table again"
+            f"{path}: image {row['image']} is scored twice in cell {row['cell'][:12]}; "
+            "make the table again"
         )
     return scores[SCORE_COLUMNS]
 
 
 def _check_columns(frame: pd.DataFrame, columns: list[str], path: Path) -> None:
-    missing, unknown = (
-        [c for c in columns if c not in frame],
-        [c for c in frame if c not in columns],
-    )
+    missing = [name for name in columns if name not in frame]
+    unknown = [name for name in frame if name not in columns]
     if missing or unknown:
         raise StudyError(
-            f"{path}: columns missing: {missing or 'none'}; unknown: {unknown or 'none'}; make the table again"
+            f"{path}: columns missing: {missing or 'none'}; unknown: {unknown or 'none'}; "
+            "make the table again"
         )
 
 
@@ -184,37 +166,39 @@ def _check_agreement(cells: pd.DataFrame, scores: pd.DataFrame, paths: list[Path
     for only, here, there in ((known - scored, *paths), (scored - known, *paths[::-1])):
         if only:
             raise StudyError(
-                f"{len(only)} cells of {here.name} are not in {there} (first: {min(only)[:12]}): the two files are of different runs"
+                f"{len(only)} cells of {here.name} are not in {there} (first: {min(only)[:12]}): "
+                "the two files are of different runs"
             )
     images = Images(scores)
+    ones = np.ones((images.n_groups, 1))
     for row in cells.itertuples():
         labels, values, groups = images.evaluated(row.cell, row.evaluated_on)
         if labels.min(initial=1) or not labels.max(initial=0):
             raise StudyError(
-                f"{paths[1]}: cell {row.cell[:12]} is evaluated on {row.evaluated_on} but has no images of both classes there"
+                f"{paths[1]}: cell {row.cell[:12]} is evaluated on {row.evaluated_on} "
+                "but has no images of both classes there"
             )
-        found = {
+        computed = {
             "n_test": len(labels),
             "n_test_rare": labels.sum(),
             "n_test_groups": len(np.unique(groups)),
             "prevalence": labels.mean(),
+            "f1_all_positive": 2 * labels.sum() / (len(labels) + labels.sum()),
         }
-        ones = np.ones((images.n_groups, 1))
-        found |= {
-            m: metrics.weighted(m, labels, values, groups, ones, row.threshold)[0]
-            for m in metrics.METRICS
-        }
-        for name, value in found.items():
+        for name in metrics.METRICS:
+            weighted = metrics.weighted(name, labels, values, groups, ones, row.threshold)
+            computed[name] = weighted[0]
+        for name, value in computed.items():
             told = getattr(row, name)
-            if not (abs(told - value) < 1e-6 or (np.isnan(told) and np.isnan(value))):
+            if not np.isclose(told, value, rtol=0, atol=1e-6, equal_nan=True):
                 raise StudyError(
-                    f"{paths[0]}: {name} of cell {row.cell[:12]} is {told:.6g}, but its scores give {value:.6g}: "
-                    "one of the two was changed by hand; make the cell again"
+                    f"{paths[0]}: {name} of cell {row.cell[:12]} is {told:.6g}, but its scores "
+                    f"give {value:.6g}: one of the two was changed by hand; make the cell again"
                 )
 
 
 class Images:
-    """Per-image scores as arrays, by cell. Groups are numbered over all cells: the same group, the same number."""
+    """Per-image scores as arrays, by cell. A group has the same number in all cells."""
 
     def __init__(self, scores: pd.DataFrame):
         cell, self.names = pd.factorize(scores["cell"])
@@ -241,14 +225,33 @@ def split_studies(cells: pd.DataFrame) -> list[pd.DataFrame]:
 
     Cells without a pool belong to every study of their task.
     """
-    found = []
+    parts = []
     for _, task in cells.groupby(TASK_COLUMNS, sort=True):
         plain, pooled = task[task["base"] == ""], task[task["base"] != ""]
         pools = [part for _, part in pooled.groupby(POOL_COLUMNS, sort=True)] or [pooled]
-        found += [
-            pd.concat([plain, part]).sort_values(["arm", "ratio", "draw", "seed"]) for part in pools
-        ]
-    return found
+        parts += [pd.concat([plain, part]) for part in pools]
+    return [part.sort_values(["arm", "ratio", "draw", "fold", "seed"]) for part in parts]
+
+
+def setting(cells: pd.DataFrame) -> dict:
+    """The one task and pool setting of a study.
+
+    Raises StudyError where cells differ in it: they are never averaged in silence.
+    """
+    if cells.empty:
+        raise StudyError("no cells are left: nothing in the tables fits what was asked for")
+    pooled = cells[cells["base"] != ""]
+    one = {}
+    for name in [*TASK_COLUMNS, *POOL_COLUMNS]:
+        values = sorted((pooled if name in POOL_COLUMNS else cells)[name].unique())
+        if len(values) > 1:
+            raise StudyError(
+                f"cells of different {name} ({', '.join(map(str, values[:4]))}) are never "
+                f"averaged: keep one, as in cells[cells['{name}'] == {values[0]!r}], "
+                "or split_studies(cells)"
+            )
+        one[name] = values[0] if values else ""
+    return one
 
 
 def slug(where: dict) -> str:
@@ -258,39 +261,14 @@ def slug(where: dict) -> str:
         where["rare_class"],
         f"n{where['n_real']}",
         f"{where['image_size']}px",
-        where["classifier"],
-        where["init"],
-        where["backbone"],
-        where["mode"],
-        where["evaluated_on"],
+        *(where[name] for name in ("classifier", "init", "backbone", "mode", "evaluated_on")),
         "by_image" if where["protocol"] == "image" else "",
     ]
     return "_".join(str(part).replace(" ", "-") for part in parts if part)
 
 
-def setting(cells: pd.DataFrame) -> dict:
-    """The one task and pool setting of a study. Raises StudyError where cells differ: they are never averaged in silence."""
-    if cells.empty:
-        raise StudyError("no cells are left: nothing in the tables fits what was asked for")
-    pooled = cells[cells["base"] != ""]
-    found = {}
-    for name in [*TASK_COLUMNS, *POOL_COLUMNS]:
-        values = sorted((pooled if name in POOL_COLUMNS else cells)[name].unique())
-        if len(values) > 1:
-            raise StudyError(
-                f"cells of different {name} ({', '.join(map(str, values[:4]))}) are never averaged: "
-                f"keep one, as in cells[cells['{name}'] == {values[0]!r}], or split them with tables.studies"
-            )
-        found[name] = values[0] if values else ""
-    return found
-
-
-def _words(row: pd.Series) -> str:
-    return ", ".join(f"{name} {value}" for name, value in row.items() if value != "")
-
-
 def largest_errors(scores: pd.DataFrame, cell: str, count: int = 8) -> pd.DataFrame:
-    """The `count` images a cell is most wrong about: common ones scored high, rare ones scored low."""
+    """The `count` images a cell is most wrong about: rare ones scored low, common ones high."""
     ours = scores[scores["cell"] == cell]
     error = (ours["score"] - ours["label"]).abs()
     return ours.assign(error=error, cells=cell[:12]).nlargest(count, "error")

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fsl_utils.analysis import resampling
+from fsl_utils.analysis import contrasts, resampling
 from fsl_utils.figures import style
 
 
@@ -142,7 +142,7 @@ def _of_fewer_draws(axis, x: pd.Series, part: pd.DataFrame, table: pd.DataFrame)
 
 
 def forest(table: pd.DataFrame) -> Figure:
-    """Every arm against every control, with intervals; filled where Holm's p is below .05. table: of `contrasts.against_controls`."""
+    """Every arm against every control, with intervals; filled where the difference is shown (`contrasts.verdict`). table: of `contrasts.against_controls`."""
     controls = list(table["control"].unique())
     arms = list(
         dict.fromkeys([*[c for c in controls[::-1] if c in set(table["arm"])], *table["arm"]])
@@ -172,7 +172,7 @@ def forest(table: pd.DataFrame) -> Figure:
     for axis in axes.flat[len(controls) :]:
         axis.set_axis_off()
     figure.supxlabel(
-        f"difference in {style.METRIC_NAMES[table['metric'].iloc[0]]} (right: the arm is better; filled: Holm's p < .05)",
+        f"difference in {style.METRIC_NAMES[table['metric'].iloc[0]]} (right: the arm is better; filled: interval without zero and Holm's p < .05)",
         fontsize=7.5,
     )
     style.head(figure, table)
@@ -180,7 +180,7 @@ def forest(table: pd.DataFrame) -> Figure:
 
 
 def overview(table: pd.DataFrame) -> Figure:
-    """Every arm against one control, a panel a task, a colour and row a classifier; filled where Holm's p is below .05.
+    """Every arm against one control, a panel a task, a colour and row a classifier; filled where the difference is shown (`contrasts.verdict`).
 
     table: of `contrasts.against`, concatenated over studies. Free arms stand below, synthetic ones above them, more real images on top.
     """
@@ -224,7 +224,7 @@ def overview(table: pd.DataFrame) -> Figure:
         axis.set_axis_off()
     first = table.iloc[0]
     figure.supxlabel(
-        f"difference in {style.METRIC_NAMES[first['metric']]} to {_control(first)} (right: the arm is better; filled: Holm's p < .05)",
+        f"difference in {style.METRIC_NAMES[first['metric']]} to {_control(first)} (right: the arm is better; filled: interval without zero and Holm's p < .05)",
         fontsize=7.5,
     )
     handles = [
@@ -237,7 +237,7 @@ def overview(table: pd.DataFrame) -> Figure:
 
 
 def shots(table: pd.DataFrame) -> Figure:
-    """What each arm adds to one control over the number of real shots, a panel a task; filled where Holm's p is below .05.
+    """What each arm adds to one control over the number of real shots, a panel a task; filled where the difference is shown (`contrasts.verdict`).
 
     table: of `contrasts.against`, concatenated over studies of one classifier that differ in `n_real`.
     """
@@ -264,7 +264,7 @@ def shots(table: pd.DataFrame) -> Figure:
                     row.difference,
                     marker,
                     color=colour,
-                    markerfacecolor=colour if row.p_holm < 0.05 else "white",
+                    markerfacecolor=colour if row.verdict in contrasts.SHOWN else "white",
                     markersize=4,
                 )
             axis.plot(
@@ -317,14 +317,14 @@ def _head_of_several(figure: Figure, shared: str, table: pd.DataFrame) -> None:
 
 
 def _difference(axis, row, y: float, colour: str, marker: str, size: float) -> None:
-    """A contrast's interval and mean at height y; filled where Holm's p is below .05."""
+    """A contrast's interval and mean at height y; filled where the difference is shown (`contrasts.verdict`)."""
     axis.plot([row.low, row.high], [y, y], color=colour, linewidth=1)
     axis.plot(
         row.difference,
         y,
         marker,
         color=colour,
-        markerfacecolor=colour if row.p_holm < 0.05 else "white",
+        markerfacecolor=colour if row.verdict in contrasts.SHOWN else "white",
         markersize=size,
     )
 

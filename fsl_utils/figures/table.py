@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from fsl_utils import store
-from fsl_utils.analysis import resampling
+from fsl_utils.analysis import contrasts, resampling
 from fsl_utils.figures import style
 
 
@@ -28,7 +28,7 @@ def render(summary: pd.DataFrame) -> tuple[str, str]:
         )
     beats = " Dagger: beats each of the controls." if beating else ""
     foot = (
-        f"{'; '.join(style.headline(summary))}. In brackets: {resampling.LEVEL:.0%} interval over draws and test groups, not adjusted for the number of contrasts. Stars: p after Holm within "
+        f"{'; '.join(style.headline(summary))}. In brackets: {resampling.LEVEL:.0%} interval over draws and test groups, not adjusted for the number of contrasts. Stars: interval without zero and p after Holm (same test images) within "
         f"the column, * < .05, ** < .01, *** < .001; without stars: not shown to differ, or not tested (under {resampling.MIN_DRAWS} draws).{beats}"
     )
 
@@ -86,7 +86,8 @@ def _value(row: pd.Series) -> tuple[str, str, str]:
         return f"{value:{sign}.3f}".replace("0.", ".", 1)
 
     bounds = f"[{number(row['low'])}, {number(row['high'])}]" if np.isfinite(row["low"]) else ""
-    stars = "*" * sum(row["p_holm"] < level for level in (0.05, 0.01, 0.001))
+    shown = row["verdict"] in contrasts.SHOWN
+    stars = "*" * (shown * sum(row["p_holm"] < level for level in (0.05, 0.01, 0.001)))
     return number(row["value"]), bounds, stars
 
 
