@@ -1,4 +1,4 @@
-"""A request: a frozen dataclass of all that determines a stored thing, and so its key in the store."""
+"""A request: a frozen dataclass of all that determines a stored thing, and so its key."""
 
 from functools import cached_property
 from pathlib import Path
@@ -31,5 +31,5 @@ class Request:
         return store.find(self.stage, self.params())
 
     def make(self, build, **context) -> Path:
-        """The finished folder; `build(folder)` is called only where it is not there (see `store.make`)."""
+        """The finished folder; `build(folder)` is called only where it is not there."""
         return store.make(self.stage, self.params(), build, **context)

@@ -41,7 +41,7 @@ STAGES = {
 }
 
 MARK = ".fsl_store"
-OWN = ("tmp", "work", "running", "failed", "hashes", "partitions")  # beside the stages
+OWN = ("tmp", "work", "running", "failed", "notebooks", "hashes", "partitions")  # beside the stages
 HASHED = re.compile(r"[0-9a-f]{12}")  # in every name that the store gives
 LEFT = re.compile(r"[a-z]+-[0-9a-f]{16}-[0-9a-f]{8}(\.record)?")  # names given in tmp/
 

@@ -1,8 +1,9 @@
-"""Notebooks that do next to nothing, for tests and benchmarks of the engine: each stage looks for what it needs in the store and makes its own.
+"""Notebooks that do next to nothing, for tests and benchmarks of the engine: each stage looks for
+what it needs in the store and makes its own.
 
 A file <store>/<word>-<stage>-<draw> tells one of them to misbehave: `fail`, `hang`, `die`,
 `die_once`, `kill` its worker, `full` disk.
-Run as a script it is a driver of a grid of them: `python dummies.py NOTEBOOKS DRAWS processes|threads`.
+As a script it is a driver of a grid of them: `python dummies.py NOTEBOOKS DRAWS processes|threads`.
 """
 
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 import nbformat
 
 from fsl_utils import params
-from fsl_utils.study import grid
+from fsl_utils.study import grid, notebooks, runs
 
 NEEDS = {"adapter": None, "pool": "adapter", "cells": "pool", "report": "pool"}
 BODY = """
@@ -22,7 +23,8 @@ from fsl_utils import StudyError, store
 stage, need, made = {stage!r}, {need!r}, {made!r}
 own = {{"draw": draw, "n_real": n_real, "classifier": classifier if stage == "cells" else ""}}
 told = lambda word: (store.root() / f"{{word}}-{{stage}}-{{draw}}").exists()
-assert need is None or store.find(need, {{**own, "classifier": ""}}), f"{{stage}} ran before {{need}}"
+before = {{**own, "classifier": ""}}
+assert need is None or store.find(need, before), f"{{stage}} ran before {{need}}"
 if told("fail"): raise StudyError("this draw was told to fail")
 if told("die"): os._exit(9)
 if told("die_once"): (store.root() / f"die_once-{{stage}}-{{draw}}").unlink(); os._exit(9)
@@ -31,7 +33,8 @@ while told("hang"): time.sleep(.1)
 def build(folder):
     if told("full"): raise OSError(errno.ENOSPC, "No space left on device")
     for i in range({files}):
-        (folder / f"{{i}}.txt").write_text(hashlib.sha256(f"{{stage}} {{own}} {{i}}".encode()).hexdigest())
+        text = hashlib.sha256(f"{{stage}} {{own}} {{i}}".encode()).hexdigest()
+        (folder / f"{{i}}.txt").write_text(text)
         time.sleep({pause})
 end = time.process_time() + {busy}
 while time.process_time() < end: sum(range(10_000))
@@ -41,7 +44,8 @@ os.environ["OMP_NUM_THREADS"], os.getcwd()
 
 
 def write(folder: Path, pause: float = 0.0, busy: float = 0.0) -> Path:
-    """The four notebooks in `folder`; `pause`: seconds between two of the three files that each writes; `busy`: processor seconds that it burns."""
+    """The four notebooks in `folder`; `pause`: seconds between two of the three files that each
+    writes; `busy`: processor seconds that it burns."""
     folder.mkdir(parents=True, exist_ok=True)
     given = "# Parameters\n" + "\n".join(
         f"{name} = {params.default(name)!r}" for name in params.TABLE
@@ -74,14 +78,12 @@ def write(folder: Path, pause: float = 0.0, busy: float = 0.0) -> Path:
 @contextmanager
 def taken(folder: Path):
     """The grid takes its notebooks from `folder`, and needs no data."""
-    before = grid.NOTEBOOKS, grid._data_hash
-    grid.NOTEBOOKS, grid._data_hash = folder, lambda *task: "data"
-    grid.declared.cache_clear()
+    before = notebooks.FOLDER, runs._data_hash
+    notebooks.FOLDER, runs._data_hash = folder, lambda *task: "data"
     try:
         yield
     finally:
-        grid.NOTEBOOKS, grid._data_hash = before
-        grid.declared.cache_clear()
+        notebooks.FOLDER, runs._data_hash = before
 
 
 def nodes(draws, **more) -> list[grid.Node]:
@@ -100,7 +102,7 @@ def nodes(draws, **more) -> list[grid.Node]:
 
 
 def table(root: Path) -> str:
-    """Every cell of the store with its content, sorted: what must be the same however often a run was killed."""
+    """Every cell of the store with its content, sorted: the same however often a run was killed."""
     return json.dumps(
         {str(p.relative_to(root)): p.read_text() for p in sorted((root / "cell").glob("*/*.txt"))},
         indent=1,

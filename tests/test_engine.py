@@ -15,11 +15,15 @@ import dask
 import dummies
 import nbformat
 import pandas as pd
+import psutil
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster, Security
 
 from fsl_utils import ROOT, StudyError, store
+from fsl_utils.generator import settings
 from fsl_utils.study import engine, grid, progress, worker
+from fsl_utils.study import notebooks as nbs
+from fsl_utils.study.runs import RunRequest, finished
 
 
 @pytest.fixture
@@ -39,15 +43,15 @@ def client():
 
 
 def run(nodes, client, **options) -> dict:
-    for ended in engine.run(nodes, client, **{"threads": 1} | options):
-        pass
+    *_, ended = engine.run(nodes, client, **{"threads": 1} | options)
     return ended
 
 
 def execute(node, **options) -> str:
-    request = grid.request(node)
+    request = RunRequest.of(node)
     given = {"root": str(store.root()), "threads": 1, "timeout": None} | options
-    return worker.execute(request, str(grid.source(request["notebook"])), needs=[], **given)
+    worker.execute(request, str(nbs.snapshot(request.notebook)), needs=[], **given)
+    return str(request.place)
 
 
 def tidy(root: Path) -> bool:
@@ -103,14 +107,14 @@ def test_a_failure_stops_its_descendants_alone_and_a_second_run_does_the_rest(
 
 
 def test_what_the_file_lists_first_is_done_first(notebooks, monkeypatch):
-    """Reports come last, though each is ready long before the last adapter; a worker is at most one adapter ahead."""
+    """Reports come last, though each is ready long before the last adapter; a worker is at most
+    one adapter ahead."""
     nodes, log = dummies.nodes(range(6)), notebooks / "begun"
 
     def noted(request, *_):
         with open(log, "a") as file:
-            file.write(f"{request['notebook']}\n")
+            file.write(f"{request.notebook}\n")
         time.sleep(0.05)
-        return "done"
 
     monkeypatch.setattr(worker, "execute", noted)
     with (
@@ -128,7 +132,7 @@ def test_what_the_file_lists_first_is_done_first(notebooks, monkeypatch):
 
 def test_a_cell_that_hangs_is_stopped(notebooks, own_store):
     (own_store / "hang-adapter-0").touch()
-    with pytest.raises(StudyError, match="not done after 2 s.*--timeout"):
+    with pytest.raises(StudyError, match=r"not done after 2 s.*--timeout"):
         execute(dummies.nodes([0])[0], timeout=2)
     assert tidy(own_store)
 
@@ -141,14 +145,14 @@ def test_a_kernel_that_dies_is_started_again_and_given_up_in_words(
     (own_store / "die_once-adapter-0").touch()
     assert store.damage(Path(execute(first))) is None
     (own_store / "die-adapter-1").touch()
-    with pytest.raises(StudyError, match="its kernel died 2 times.*memory"):
+    with pytest.raises(StudyError, match=r"its kernel died 2 times.*memory"):
         execute(second)
     assert tidy(own_store)
 
 
 def test_a_full_disk_in_a_notebook_is_explained(notebooks, own_store):
     (own_store / "full-adapter-0").touch()
-    with pytest.raises(StudyError, match="disk full.*FSL_STORE"):
+    with pytest.raises(StudyError, match=r"disk full.*FSL_STORE"):
         execute(dummies.nodes([0])[0])
     assert tidy(own_store) and not list(own_store.glob("run/*"))
 
@@ -158,7 +162,7 @@ def test_a_full_disk_under_the_executed_copy_is_explained(notebooks, own_store, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(worker.papermill, "execute_notebook", full)
-    with pytest.raises(StudyError, match="disk full.*FSL_STORE"):
+    with pytest.raises(StudyError, match=r"disk full.*FSL_STORE"):
         execute(dummies.nodes([0])[0])
     assert tidy(own_store)
 
@@ -174,7 +178,7 @@ def test_links_in_a_shared_store_overwrite_nothing(notebooks, own_store, tmp_pat
     node = dummies.nodes([0])[0]
     theirs = tmp_path / "theirs.txt"
     theirs.write_text("theirs")
-    name = grid.name(grid.request(node))
+    name = RunRequest.of(node).name
     for link in (f"running/{name}", f"failed/{name}.txt", f"failed/{name}.ipynb"):
         (own_store / link).parent.mkdir(exist_ok=True)
         (own_store / link).symlink_to(theirs)
@@ -186,17 +190,43 @@ def test_links_in_a_shared_store_overwrite_nothing(notebooks, own_store, tmp_pat
 
 
 def test_a_worker_with_another_store_is_refused(notebooks):
-    with pytest.raises(StudyError, match="start it with FSL_STORE=/elsewhere"):
+    with pytest.raises(StudyError, match=r"start it with FSL_STORE=/elsewhere"):
         execute(dummies.nodes([0])[0], root="/elsewhere")
 
 
-def test_a_notebook_that_was_edited_meanwhile_is_refused(notebooks, own_store):
-    request = grid.request(dummies.nodes([0])[0])
-    source = grid.source(request["notebook"])
-    source.write_text(source.read_text() + "\n")
-    with pytest.raises(StudyError, match="not the notebook that this grid began with"):
-        worker.execute(request, str(source), str(store.root()), 1, None, [])
-    assert not list(own_store.glob("run/*"))
+def test_a_grid_runs_what_it_began_with(notebooks, client):
+    """Notebooks that are opened, run, saved, edited or broken meanwhile change nothing of it."""
+    nodes = dummies.nodes([0])
+    states = engine.run(nodes, client, threads=1)
+    next(states)
+    for path in notebooks.iterdir():
+        path.write_text("{}")
+    *_, ended = states
+    assert all(isinstance(ended[node], Path) for node in nodes)
+
+
+def test_what_jupyter_saves_changes_no_run(notebooks):
+    [*_, node] = dummies.nodes([0])
+    path, before = nbs.source(grid.STAGES[node.stage]), RunRequest.of(node)
+    book = nbformat.read(path, 4)
+    output = nbformat.v4.new_output("stream", text="seen")
+    for cell in book.cells:
+        cell |= {"id": f"x{cell['id']}", "execution_count": 7, "outputs": [output]}
+    book.cells[0].source = book.cells[0].source.replace("draw = 0", "draw = 5")
+    book.cells.append(nbformat.v4.new_markdown_cell("a note"))
+    book.metadata["language_info"] = {"name": "python", "version": "3.12"}
+    nbformat.write(book, path)
+    assert RunRequest.of(node) == before
+    book.cells[1].source += "\n"
+    nbformat.write(book, path)
+    assert RunRequest.of(node).key != before.key
+
+
+def test_other_settings_of_fine_tuning_are_another_run(notebooks, monkeypatch):
+    node = dummies.nodes([0])[0]
+    before = RunRequest.of(node).key
+    monkeypatch.setitem(settings.DOMAINS, "elpv", {"rank": 8})
+    assert RunRequest.of(node).key != before
 
 
 def test_two_runs_of_one_node_leave_one_whole_result(notebooks, own_store):
@@ -225,13 +255,13 @@ def test_results_that_were_harmed_are_made_again(notebooks, own_store, client):
         next(own_store.glob("adapter/*/2.txt")).unlink,
     ):
         harm()
-        with pytest.warns(UserWarning, match="damaged"):
-            assert len(grid.finished(nodes)) in (
+        with pytest.warns(UserWarning, match=r"damaged"):
+            assert len(finished(nodes)) in (
                 1,
                 2,
             )  # what made it, and for the adapter also the pool that used it
             ended = run(nodes, client)
-        assert len(grid.finished(nodes)) == 3 and dummies.table(own_store) == whole
+        assert len(finished(nodes)) == 3 and dummies.table(own_store) == whole
 
 
 def test_a_worker_that_dies_is_replaced_and_a_node_that_kills_workers_given_up(
@@ -248,8 +278,7 @@ def test_a_worker_that_dies_is_replaced_and_a_node_that_kills_workers_given_up(
         while not any("02_lora" in name for name in progress.alive()):
             next(states)
         (own_store / "hang-adapter-0").unlink()
-        for ended in states:
-            pass
+        *_, ended = states
     assert all(isinstance(ended[node], Path) for node in nodes if node.values["draw"] == 0)
     [error] = [error for node in nodes if (error := progress.failure(node, ended))]
     assert "its worker died 2 times" in str(error) and "--workers" in str(error)
@@ -267,7 +296,8 @@ def start(notebooks: Path, draws: int, how: str) -> subprocess.Popen:
 
 
 def killed_at_random(tmp_path, monkeypatch, kills: int, draws: int, how: str) -> None:
-    """The table after SIGKILLs at random moments is that of an undisturbed run; nothing is lost, nothing counted twice."""
+    """The table after SIGKILLs at random moments is that of an undisturbed run; nothing is lost,
+    nothing counted twice."""
     notebooks = dummies.write(tmp_path / "notebooks", pause=0.1)
     tables = []
     for disturbed in (False, True):
@@ -282,7 +312,7 @@ def killed_at_random(tmp_path, monkeypatch, kills: int, draws: int, how: str) ->
             driver.communicate()
             assert finished <= set(store.root().glob("cell/*/manifest.json"))
         driver = start(notebooks, draws, how)
-        out, err = driver.communicate(timeout=600)
+        _, err = driver.communicate(timeout=600)
         assert driver.returncode == 0, err
         tables.append(dummies.table(store.root()))
     assert tables[0] == tables[1] and len(json.loads(tables[0])) == 3 * draws
@@ -392,7 +422,7 @@ def test_a_lost_scheduler_is_said(notebooks, client, monkeypatch):
     monkeypatch.setattr(worker, "execute", lambda *_: time.sleep(1))
     with (
         Client(client.scheduler.address) as other,
-        pytest.raises(StudyError, match="scheduler is lost.*same command"),
+        pytest.raises(StudyError, match=r"scheduler is lost.*same command"),
     ):
         states = engine.run(dummies.nodes([0]), other, threads=1)
         next(states)
@@ -410,19 +440,68 @@ def test_work_goes_on_when_the_scheduler_comes_back(notebooks, client, monkeypat
         assert len(list(states)[-1]) == 4
 
 
+def listening() -> set:
+    """Addresses at which this process and its children listen."""
+    me = psutil.Process()
+    return {
+        port.laddr
+        for process in (me, *me.children(recursive=True))
+        for port in process.net_connections("inet")
+        if port.status == psutil.CONN_LISTEN
+    }
+
+
+def test_another_user_of_the_machine_gets_nowhere():
+    """Without the certificate nobody connects, with another neither; all ports are loopback's."""
+    before = listening()
+    with engine.cluster(1) as client:
+        address = client.scheduler.address
+        assert address.startswith("tls://127.0.0.1:")
+        plain, stranger = Security(), Security.temporary()
+        for other, where in (
+            (plain, address.replace("tls", "tcp")),
+            (plain, address),
+            (stranger, address),
+        ):
+            with pytest.raises((OSError, TypeError)):
+                Client(where, security=other, timeout="2s").close()
+        opened = listening() - before
+        assert opened and {address.ip for address in opened} <= {"127.0.0.1", "::1"}
+        assert client.submit(lambda: 7).result() == 7
+
+
+def test_a_cluster_with_certificates_is_taken(tmp_path):
+    """As in notebooks/grids/README.md: files that Dask's settings name."""
+    made, settings = Security.temporary(), {"distributed.comm.require-encryption": True}
+    for name, text in (("key", made.tls_client_key), ("cert", made.tls_client_cert)):
+        (tmp_path / name).write_text(text)
+        for role in ("client", "scheduler", "worker"):
+            settings[f"distributed.comm.tls.{role}.{name}"] = str(tmp_path / name)
+    settings["distributed.comm.tls.ca-file"] = str(tmp_path / "cert")
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=1, processes=False, protocol="tls://", dashboard_address=None
+        ) as running,
+        engine.cluster(0, running.scheduler_address) as client,
+    ):
+        assert client.submit(lambda: 7).result() == 7
+
+
 def test_a_worker_that_cannot_start_is_said():
     deadly = {"distributed.worker.preload": ["import os; os.kill(os.getpid(), 9)"]}
     with (
         dask.config.set(deadly),
-        pytest.raises(StudyError, match="no worker could start.*same command"),
+        pytest.raises(StudyError, match=r"no worker could start.*same command"),
         engine.cluster(1),
     ):
         pass
 
 
-def test_no_scheduler_is_said():
+def test_no_scheduler_is_said(monkeypatch):
+    monkeypatch.setattr(engine, "ANSWER", "1s")
     with (
-        pytest.raises(StudyError, match="no Dask scheduler answers at tcp://127.0.0.1:1"),
+        pytest.raises(StudyError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1"),
         engine.cluster(1, "tcp://127.0.0.1:1"),
     ):
         pass

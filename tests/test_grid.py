@@ -1,10 +1,17 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import yaml
 
-from fsl_utils import params, store
+from fsl_utils import StudyError, params, store
 from fsl_utils.__main__ import main
-from fsl_utils.study import grid, publish
+from fsl_utils.analysis import contrasts, resampling
+from fsl_utils.generator import backbones, mini
+from fsl_utils.study import commands, grid, notebooks, publish, summary
 
 SMALL = {
     "name": "small",
@@ -37,14 +44,14 @@ def file(tmp_path):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_grids_are_valid(name):
-    path = grid.NOTEBOOKS / "grids" / f"{name}.yaml"
+    path = notebooks.FOLDER / "grids" / f"{name}.yaml"
     found, runs = grid.read(path)
     assert found == name and {node.stage for node in grid.nodes(runs)} == set(grid.STAGES)
     assert path.read_text().startswith("# ")  # what it is and what it costs
 
 
 def test_every_shipped_grid_is_tested():
-    assert {path.stem for path in (grid.NOTEBOOKS / "grids").glob("*.yaml")} == set(SHIPPED)
+    assert {path.stem for path in (notebooks.FOLDER / "grids").glob("*.yaml")} == set(SHIPPED)
 
 
 def test_lists_are_crossed_and_shared_work_is_one_node(file):
@@ -126,14 +133,37 @@ def test_a_default_that_is_written_down_is_the_same_run(file):
     "content, words",
     [
         ("a: [", "not YAML"),
-        ({"name": "g"}, "exactly the keys name, defaults and sweep"),
-        ({"name": "g", "defaults": {}, "sweep": [{"drew": 1}]}, "unknown parameter 'drew'"),
+        ({"name": "g"}, "defaults is missing"),
+        ("- 1", "has the keys name, defaults and sweep"),
+        ("", "has the keys name, defaults and sweep"),
+        ({"name": "g", "defaults": {}, "sweep": [{}], "more": 1}, "unknown key 'more'"),
+        ({"name": "../../x", "defaults": {}, "sweep": [{}]}, "name is '../../x'"),
+        ({"name": "/tmp/x", "defaults": {}, "sweep": [{}]}, "name is '/tmp/x'"),
+        ({"name": "g", "defaults": {3: 4}, "sweep": [{}]}, "defaults is"),
+        ({"name": "g", "defaults": {}, "sweep": [{"drew": 1}]}, "did you mean draw?"),
         ({"name": "g", "defaults": {"n_real": "many"}, "sweep": [{}]}, "n_real is 'many'"),
         ({"name": "g", "defaults": {}, "sweep": [{"arms": ["magic"]}]}, "unknown arm 'magic'"),
         ({"name": "g", "defaults": {}, "sweep": [{"domain": "moon"}]}, "unknown domain 'moon'"),
         ({"name": "g", "defaults": {}, "sweep": [{"ratios": [-1]}]}, "ratios"),
-        ({"name": "g", "defaults": {}, "sweep": []}, "sweep is empty"),
-        ({"name": "g", "defaults": [], "sweep": {"draw": 1}}, "sweep a list of such maps"),
+        ({"name": "g", "defaults": {}, "sweep": []}, "sweep is []"),
+        ({"name": "g", "defaults": {}, "sweep": [{"image_size": 128}]}, "set image_size: 64"),
+        (
+            {
+                "name": "g",
+                "defaults": {},
+                "sweep": [{"draw": list(range(1001))} | {"seed": list(range(1001))}],
+            },
+            "cross to more than 1,000,000 runs",
+        ),
+        ("a: 1\na: 2", "'a' is given twice"),
+        ("a: &a [*a]", "holds itself"),
+        ("[" * 2000, "nested too deep"),
+        ("name: " + "9" * 5000, "not YAML"),
+        (
+            "name: g\ndefaults: {}\nsweep: [{rare_class: no}]",
+            "rare_class is False: expected a class of the domain in quotes",
+        ),
+        ({"name": "g", "defaults": [], "sweep": {"draw": 1}}, "defaults is []: expected a map"),
         (
             {"name": "g", "defaults": {}, "sweep": [{}, {"draw": []}]},
             "entry 2 of sweep: draw is an empty list",
@@ -156,20 +186,142 @@ def test_a_wrong_grid_file_is_refused_in_one_line(file, capsys, content, words):
     assert words in error and error.count("\n") == 1
 
 
+def test_an_alias_bomb_is_refused_at_once(file, capsys):
+    lines = ["a0: &a0 {draw: 1}"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
+    merged = "{" + ", ".join(f"x{i}: 1" for i in range(9)) + "}"
+    merge = [f"b0: &b0 {merged}"]
+    merge += [f"b{i}: &b{i} {{<<: [{', '.join([f'*b{i - 1}'] * 10)}]}}" for i in range(1, 12)]
+    for bomb in (lines, merge):
+        assert main(["grid", str(file("\n".join(bomb))), "--dry-run"]) == 1
+        assert "aliases stand for more than 100,000 values" in capsys.readouterr().err
+
+
+def test_what_is_no_plain_file_is_refused(tmp_path, capsys):
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path, tmp_path / "fifo"):
+        for command in ("grid", "status"):
+            assert main([command, str(path)]) == 1
+            assert "not a plain file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flag, given",
+    [("--timeout", "nan"), ("--timeout", "0"), ("--retries", "-1"), ("--workers", "0")],
+)
+def test_numbers_that_make_no_sense_are_refused(flag, given, capsys):
+    with pytest.raises(SystemExit):
+        main(["grid", "x.yaml", flag, given])
+    assert f"'{given}' is not a" in capsys.readouterr().err
+
+
+def test_gathering_nothing_is_said(file, own_store, tmp_path, capsys):
+    path = file({"name": "g", "defaults": {}, "sweep": [{"arms": ["real"]}]})
+    assert main(["grid", str(path), "--gather", "--out", str(tmp_path / "out")]) == 1
+    assert "no cell is finished yet" in capsys.readouterr().err
+
+
+def test_results_go_where_git_does_not_look(file, monkeypatch, tmp_path, capsys):
+    """A link in the place of results/mine/<name> is not followed."""
+    monkeypatch.setattr(commands, "ROOT", tmp_path)
+    (tmp_path / "results" / "mine").mkdir(parents=True)
+    (tmp_path / "results" / "mine" / "g").symlink_to(tmp_path)
+    path = file({"name": "g", "defaults": {}, "sweep": [{"arms": ["real"]}]})
+    assert main(["grid", str(path), "--gather"]) == 1
+    assert "is a link to" in capsys.readouterr().err
+    assert "/results/mine/" in (notebooks.ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_a_plan_needs_no_data(file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FSL_DATA_DIR", str(tmp_path))
+    path = file({"name": "g", "defaults": {"domain": "magnetic_tile"}, "sweep": [{}]})
+    assert main(["grid", str(path), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("to run  ") == 4 and "not at hand: magnetic_tile" in said
+
+
+@pytest.mark.slow
+def test_a_plan_of_ten_thousand_notebooks_is_quick_and_small(file):
+    path = file({"name": "g", "defaults": {"draw": list(range(2500))}, "sweep": [{}]})
+    code = f"""
+import resource, sys
+from fsl_utils.__main__ import main
+code = main(["grid", {str(path)!r}, "--dry-run"])
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(code, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    code, seconds, megabytes = map(float, done.stderr.split())
+    assert "10000 notebooks" in done.stdout and code == 0
+    assert seconds < 15 and megabytes < 400
+
+
+def test_a_relative_folder_is_made_absolute(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = file({"name": "g", "defaults": {}, "sweep": [{"domain": "folder", "folder": "own"}]})
+    assert grid.read(path)[1][0]["folder"] == str(tmp_path / "own")
+
+
+def test_the_pixels_that_a_grid_allows_are_those_that_backbones_paint():
+    assert grid.PIXELS["mini"] == mini.IMAGE_SIZE and set(grid.PIXELS) == set(backbones.NAMES)
+
+
 def test_a_missing_grid_file(capsys):
     assert main(["grid", "nowhere.yaml"]) == 1
-    assert "nowhere.yaml: no such grid file" in capsys.readouterr().err
+    assert "nowhere.yaml: no such file" in capsys.readouterr().err
 
 
+def test_no_table_loses_cells_unasked(tmp_path, few):
+    (tmp_path / "tables").mkdir()
+    few[0].to_csv(tmp_path / "tables" / "cells.csv", index=False)
+    with pytest.raises(StudyError, match=f"has {len(few[0])} cells .* --replace"):
+        publish.tables([], tmp_path)
+    with pytest.raises(StudyError, match="nothing to publish"):
+        publish.tables([], tmp_path, replace=True)
+
+
+def test_a_grid_ends_with_its_answer_and_the_next_command(few, monkeypatch):
+    monkeypatch.setattr(summary, "read_results", lambda folder: few)
+    [line] = summary.answer(Path("out"))
+    table = contrasts.against(resampling.resample(*few), "duplicate").set_index("arm")
+    row = table.loc["lora_filtered" if "lora_filtered" in table.index else "lora"]
+    assert f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], 10 draws" in line
+    assert "p = " in line and "06_paper" in summary.following(few[0], Path("x.yaml"))[0]
+    once = few[0][few[0]["draw"] == 0]
+    assert "illustrate and test nothing" in summary.following(once, Path("x.yaml"))[0]
+    assert len(summary.results(Path("out"), few[0])) > 4
+
+
+@pytest.mark.slow
+def test_a_small_grid_ends_with_its_answer_and_loses_no_table(file, tmp_path, capsys):
+    path, out = file({**SMALL, "sweep": [{"arms": ["real", "duplicate"]}]}), tmp_path / "out"
+    command = ["grid", str(path), "--out", str(out)]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "all          1 of 1 done" in said and "illustrate and test nothing" in said
+    assert said.splitlines()[-1].startswith("Next: ") and "dashboard" not in said
+    assert len(pd.read_csv(out / "tables" / "cells.csv")) == 3
+    before = {path: path.read_bytes() for path in (out / "tables").iterdir()}
+    part = file({**SMALL, "sweep": [{"arms": ["real"]}]})
+    for more in ([], ["--add"]):
+        assert main(["grid", str(part), "--out", str(out), *more]) == 1
+        assert "--replace" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+    assert main(["grid", str(part), "--out", str(out), "--replace"]) == 0
+    assert len(pd.read_csv(out / "tables" / "cells.csv")) == 1
+
+
+@pytest.mark.slow
 def test_the_chain_on_real_cells(file, tmp_path, capsys, monkeypatch):
-    """Notebooks 02-06 through papermill: everything once, then nothing; a damaged result is made again, to the same bytes."""
+    """Notebooks 02-06 through papermill: everything once, then nothing; a damaged result is made
+    again, to the same bytes."""
     path, out = file(SMALL), tmp_path / "out"
     assert main(["grid", str(path), "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert (
         "all          5 of 5 done" in said
-        and "illustration" in said
-        and "time:" in said
+        and "illustrate and test nothing" in said
+        and "Next: " in said.splitlines()[-1]
         and "cells    2 notebooks run, 0 were done" in said
     )
     cells = pd.read_csv(out / "tables" / "cells.csv")
@@ -234,6 +386,7 @@ def test_the_chain_on_real_cells(file, tmp_path, capsys, monkeypatch):
     assert f"makes cell {lora[:12]}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_stands_in_the_tables_is_kept_and_not_made_again(file, tmp_path, capsys, monkeypatch):
     """As after a move to another machine: the tables are there, the store is empty."""
     path, out = (
@@ -270,11 +423,9 @@ def test_what_stands_in_the_tables_is_kept_and_not_made_again(file, tmp_path, ca
     assert (out / "tables" / "scores.parquet").read_bytes() == before[1]
 
     part = file({**SMALL, "sweep": SMALL["sweep"][1:]})
+    capsys.readouterr()
     assert main(["grid", str(part), "--out", str(out), "--add", "--dry-run"]) == 0
-    assert (
-        "1 cells and reports stand in" in (said := capsys.readouterr().out)
-        and "; 3 others there are of no run of this file" in said
-    )
+    assert "1 cells and reports stand in" in capsys.readouterr().out
 
 
 def test_pools_are_shown_for_the_least_draw_of_each():
@@ -288,4 +439,4 @@ def test_pools_are_shown_for_the_least_draw_of_each():
 
 def test_every_notebook_parameter_is_in_the_table():
     for notebook in [*grid.STAGES.values(), "06_paper_figures"]:
-        assert set(grid.declared(notebook)) <= set(params.TABLE)
+        assert set(notebooks.declared(notebook)) <= set(params.TABLE)

@@ -40,10 +40,13 @@ def test_form(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_defaults_are_those_of_the_table(path):
-    for node in ast.parse(code(path)[0].source).body:
-        name, given = node.targets[0].id, ast.literal_eval(node.value)
-        assert params.value(name, given) == params.value(name, params.default(name)), name
+def test_defaults_and_comments_are_those_of_the_table(path):
+    _, *lines = code(path)[0].source.splitlines()
+    for line in lines:
+        given, comment = line.split("  # ")
+        name, text = given.split(" = ")
+        assert params.value(name, ast.literal_eval(text)) == params.default(name), name
+        assert comment == params.comment(name)
 
 
 def run(stem: str, tmp_path: Path, **given) -> Path:

@@ -1,13 +1,13 @@
 import io
-import json
 import os
 import time
 
 import dummies
 import pytest
 
-from fsl_utils import StudyError, manifests, store
-from fsl_utils.study import costs, grid, progress
+from fsl_utils import StudyError, manifests, steps, store
+from fsl_utils.study import costs, engine, progress
+from fsl_utils.study.runs import RunRequest
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def finish(node, seconds: float, made: bool = True):
             "cpu_seconds": 1.0,
         }
 
-    folder = store.make("run", grid.request(node), build)
+    folder = RunRequest.of(node).make(build)
     record = store.manifest(folder) | {"seconds": seconds}
     del record["digest"]
     (folder / "manifest.json").write_text(manifests.sealed(record))
@@ -44,8 +44,8 @@ def finish(node, seconds: float, made: bool = True):
 def test_a_row_a_stage_says_where_the_grid_stands(nodes, own_store):
     adapter, pool = nodes[0], nodes[1]
     finish(adapter, 60.0)
-    marker = own_store / "running" / grid.name(grid.request(pool))
-    failed = own_store / "failed" / f"{grid.name(grid.request(nodes[3]))}.txt"
+    marker = own_store / "running" / RunRequest.of(pool).name
+    failed = own_store / "failed" / f"{RunRequest.of(nodes[3]).name}.txt"
     for path in (marker, failed):
         path.parent.mkdir(parents=True)
         path.touch()
@@ -68,7 +68,7 @@ def test_a_row_a_stage_says_where_the_grid_stands(nodes, own_store):
 
 
 def test_a_failure_that_was_mended_is_no_longer_one(nodes, own_store):
-    failed = own_store / "failed" / f"{grid.name(grid.request(nodes[0]))}.txt"
+    failed = own_store / "failed" / f"{RunRequest.of(nodes[0]).name}.txt"
     failed.parent.mkdir(parents=True)
     failed.touch()
     assert isinstance(progress.states(nodes)[nodes[0]], StudyError)
@@ -100,20 +100,19 @@ def test_durations_in_words(seconds, words):
     assert progress.duration(seconds) == words
 
 
-def test_a_plan_takes_measured_costs_where_there_are_some(nodes, own_store):
+def test_a_plan_takes_the_mean_of_finished_runs(nodes, own_store):
     adapter, pool, cells = nodes[:3]
-    assert costs.of(adapter, costs.measured())[0] == pytest.approx(
-        400 * costs.SHIPPED["adapter mini"][0]
-    )
-    finish(adapter, 800.0)
-    assert costs.of(adapter, costs.measured())[0] == pytest.approx(1600)  # two threads
-    finish(nodes[3], 1.0, made=False)  # found everything in the store: no measurement
-    assert costs.of(adapter, costs.measured())[0] == pytest.approx(1600)
+    assert costs.of(adapter, costs.measured()) == costs.SHIPPED["adapter mini at 64"]
+    finish(adapter, 100.0)
+    finish(nodes[3], 200.0)
+    assert costs.of(adapter, costs.measured())[0] == pytest.approx(300)  # two threads
+    finish(pool, 1.0, made=False)  # found everything in the store: no measurement
+    assert costs.of(pool, costs.measured()) == costs.SHIPPED["pool mini at 64"]
     table = {
-        "adapter mini": (1.0, 1e6),
-        "pool mini": (0.0, 0.0),
-        "cells probe": (100.0, 0.0),
-        "report mini": (0.0, 0.0),
+        "adapter mini at 64": (400.0, 1e6),
+        "pool mini at 64": (0.0, 0.0),
+        "cells probe at 64": (100.0, 0.0),
+        "report mini at 64": (0.0, 0.0),
     }
     assert costs.of(cells, table)[0] == 100
     assert costs.wall(nodes, table, 2, 1) == 500  # 400 steps, then the cells: either chain alone
@@ -122,14 +121,36 @@ def test_a_plan_takes_measured_costs_where_there_are_some(nodes, own_store):
     assert (
         sum(line.startswith("to run") for line in text) == 8 and "8 notebooks, 0 done" in text[-1]
     )
-    assert costs.unknown(nodes, {"adapter mini": (1.0, 1.0)}) == [
-        "cells probe",
-        "pool mini",
-        "report mini",
+    assert costs.unknown(nodes, {"adapter mini at 64": (1.0, 1.0)}) == [
+        "cells probe at 64",
+        "pool mini at 64",
+        "report mini at 64",
     ]
 
 
-def test_pools_made_on_the_way_are_counted(nodes):
-    values = nodes[2].values | {"arms": ["synth_both", "base_synth"], "ratios": [2.0]}
-    node = grid.Node("cells", tuple((name, json.dumps(value)) for name, value in values.items()))
-    assert costs.units(node) == {"cells probe": 1, "pool mini": 2 * 40 * 20}
+def test_a_running_notebook_says_its_own_step_and_time_left_moves(nodes, own_store, monkeypatch):
+    marker = own_store / "running" / RunRequest.of(nodes[0]).name
+    marker.parent.mkdir(parents=True)
+    marker.touch()
+    monkeypatch.setattr(steps, "PATIENCE", 0)
+    monkeypatch.setenv("FSL_STEPS", f"{marker}.steps")
+    left = []
+    for number in steps.bar(range(400), 400, "fine-tuning"):
+        if number in (1, 101, 301):
+            [frame] = progress.watch(nodes, [{}])
+            left.append(frame.loc["adapter", "hours_left"])
+            said = progress.lines(frame)[-1]
+            assert said == f"  {nodes[0].title}: fine-tuning, {number:,} of 400"
+    first = costs.SHIPPED["adapter mini at 64"][0]  # core-seconds of either adapter
+    shares = (1, 0.75, 0.25)
+    assert left == pytest.approx([left[0] * (1 + share) / 2 for share in shares], rel=0.01)
+    assert left[0] == pytest.approx(2 * first / engine.share(nodes)[1] / 3600, rel=0.01)
+
+
+def test_a_mark_from_tomorrow_is_no_sign_of_life(nodes, own_store):
+    marker = own_store / "running" / RunRequest.of(nodes[0]).name
+    marker.parent.mkdir(parents=True)
+    marker.touch()
+    assert set(progress.alive()) == {marker.name}
+    os.utime(marker, (time.time() + 86400,) * 2)
+    assert not progress.alive()

@@ -9,6 +9,7 @@ two drivers run at once leaves one whole result.
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import dask
 from dask.system import CPU_COUNT
@@ -16,9 +17,12 @@ from distributed import Client, Future, KilledWorker, LocalCluster
 from distributed.system import MEMORY_LIMIT
 
 from fsl_utils import StudyError, store
-from fsl_utils.study import grid, worker
+from fsl_utils.study import grid, notebooks, worker
+from fsl_utils.study.runs import RunRequest, finished
 
 NODE_MEMORY = 2 * 2**30  # bytes a notebook may need: the quickstart's largest takes 1.5 GiB
+
+ANSWER = "10s"  # within which a scheduler answers
 
 # A laptop that slept or a busy machine is no reason to give a worker up; one whose process died is
 # noticed at once. Every node is sent to a worker's own queue, which goes by priority: held back by
@@ -29,6 +33,9 @@ SETTINGS = {
     "distributed.comm.timeouts.connect": "120s",
     "distributed.comm.timeouts.tcp": "120s",
     "distributed.scheduler.worker-saturation": float("inf"),
+    # Nothing is served over HTTP, where anybody on this machine could look.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
 }
 
 
@@ -52,18 +59,19 @@ def asks_gpu(nodes: list[grid.Node]) -> bool:
 def cluster(workers: int, scheduler: str = "", gpu: bool = False) -> Iterator[Client]:
     """A Dask client: of `workers` processes on this machine, or of the cluster at `scheduler`.
 
-    `scheduler`: tcp://host:port. `gpu`: each local worker may run a node that asks for a GPU.
+    `scheduler`: tls://host:port, with the certificates that Dask's own settings name, or tcp://,
+    which keeps nobody out. `gpu`: each local worker may run a node that asks for a GPU.
     Raises StudyError where no scheduler answers or no worker starts.
     """
     with ExitStack() as stack:
         try:
             if scheduler:
-                client = stack.enter_context(Client(scheduler, timeout="10s"))
+                client = stack.enter_context(Client(scheduler, timeout=ANSWER))
             else:
                 stack.enter_context(dask.config.set(SETTINGS))
                 local = stack.enter_context(_local(workers, gpu))
                 client = stack.enter_context(Client(local))
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, TypeError, ValueError, RuntimeError) as error:
             raise StudyError(
                 f"no Dask scheduler answers at {scheduler} ({error}): start one with "
                 "`dask scheduler`, or leave --scheduler out"
@@ -74,7 +82,10 @@ def cluster(workers: int, scheduler: str = "", gpu: bool = False) -> Iterator[Cl
 
 
 def _local(workers: int, gpu: bool) -> LocalCluster:
+    """Workers on this machine, on the loopback interface alone and under a certificate that only
+    their processes have: whoever else is logged in here could run code as this user otherwise."""
     return LocalCluster(
+        security=True,
         n_workers=workers,
         threads_per_worker=1,
         memory_limit=None,
@@ -99,8 +110,10 @@ def run(
     cell of a notebook may take. A node with device 'cuda' takes one of the resource 'GPU', which
     workers declare. Raises StudyError where the scheduler is lost.
     """
-    requests = {node: grid.request(node) for node in nodes}
-    ended = grid.finished(nodes)
+    requests = {node: RunRequest.of(node) for node in nodes}
+    ended: dict[grid.Node, Path | BaseException] = {**finished(nodes)}
+    left = {request.notebook for node, request in requests.items() if node not in ended}
+    snapshots = {notebook: str(notebooks.snapshot(notebook)) for notebook in left}
     futures: dict[grid.Node, Future] = {}
 
     def submit() -> None:
@@ -110,12 +123,12 @@ def run(
             futures[node] = client.submit(
                 worker.execute,
                 requests[node],
-                str(grid.source(requests[node]["notebook"])),
+                snapshots[requests[node].notebook],
                 str(store.root()),
                 threads,
                 timeout,
                 [futures[needed] for needed in node.needs if needed in futures],
-                key=f"{node.stage}-{store.key('run', requests[node])}",
+                key=f"{node.stage}-{requests[node].key}",
                 priority=-i,
                 retries=retries,
                 resources={"GPU": 1} if node.values["device"] == "cuda" else None,
@@ -134,7 +147,7 @@ def run(
         # future is 'lost': this is waited for. Results are looked for in the store, not fetched.
         for node, future in list(futures.items()):
             if future.status == "finished":
-                ended[node] = store.place("run", requests[node])
+                ended[node] = requests[node].place
             elif future.status == "error":
                 ended[node] = _explained(future.exception(), node)
             if node in ended:

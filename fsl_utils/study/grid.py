@@ -1,31 +1,31 @@
-"""The grid: a YAML file becomes a graph of papermill runs of the numbered notebooks, each done once.
+"""The grid: a YAML file becomes a graph of runs of the numbered notebooks, each done once.
 
     name: quickstart
     defaults: {parameter: value}
     sweep:
       - {draw: [0, 1], classifier: probe, arms: [real, lora], ratios: [1, 4]}
 
-Lists over the parameters of CROSSED are crossed; `arms` and `ratios` go whole into one run.
-What runs the graph is in `engine`. Nothing here imports torch: a driver of thousands of nodes stays small.
+Lists over the parameters of CROSSED are crossed; `arms` and `ratios` go whole into one run. What
+runs the graph is in `engine`. Nothing here imports torch: a driver of many nodes stays small.
 """
 
 import functools
 import itertools
 import json
-import os
-import warnings
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import nbformat
-import yaml
+from pydantic import Field
 
-from fsl_utils import ROOT, StudyError, params, store
+from fsl_utils import StudyError, params
 from fsl_utils.classifier import arms, classifiers
 from fsl_utils.data import domains, partitions
 from fsl_utils.data.datasets import registry
+from fsl_utils.generator import settings
+from fsl_utils.study import notebooks, yaml_file
 
-NOTEBOOKS = ROOT / "notebooks"
 REPORTED = 200  # images of a pool that notebook 05 looks at: enough for its figures, and quick
 CROSSED = ("domain", "rare_class", "n_real", "draw", "seed", "backbone", "mode", "classifier")
 STAGES = {
@@ -34,17 +34,15 @@ STAGES = {
     "cells": "04_classifier_sweep",
     "report": "05_diversity_analysis",
 }
+MOST = 1_000_000  # runs of a file
+LOOKED = 200  # draws that are made before a grid begins, 10 ms each
+PIXELS = {"mini": 64, "sd15": 512, "flux2-klein-4b": 512, "flux2-dev": 512}  # that each paints
 TASK = ("domain", "rare_class", "protocol", "folder", "common_class", "group_pattern", "view")
-PUBLISHED = (
-    "cell",
-    "report",
-    "figure",
-)  # what `publish` reads from the store, and so must be sure of
 
 
 @dataclass(frozen=True)
 class Node:
-    """One papermill run: a notebook, the parameters that it takes, and the runs that it needs done before."""
+    """One run: a notebook's stage, its parameters, and the runs that it needs done before."""
 
     stage: str
     parameters: tuple  # sorted (name, canonical JSON of the value): hashable
@@ -68,66 +66,104 @@ class Node:
         return " ".join(word for word in named if word)
 
 
+class GridFile(params.Strict):
+    """A grid file's keys."""
+
+    name: str = Field(
+        pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="up to 64 letters, digits, '.', '_' and '-'; it names a folder of results",
+    )
+    defaults: dict[str, Any] | None = Field(description="a map of parameters")
+    sweep: list[dict[str, Any]] = Field(
+        min_length=1,
+        description="a list of maps of parameters, one or more ('- {}' runs the defaults)",
+    )
+
+
 def read(path: Path) -> tuple[str, list[dict]]:
-    """Name and crossed parameter maps of a grid file, every parameter given. Raises StudyError naming what is wrong in it."""
+    """Name and crossed parameter maps of a grid file, every parameter given.
+
+    Raises StudyError naming what is wrong in it, before a large crossing is built.
+    """
+    content = yaml_file.read(path)
     try:
-        data = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError as error:
-        raise StudyError(f"{path}: no such grid file; see notebooks/grids/") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(data, dict) or set(data) != {"name", "defaults", "sweep"}:
-        raise StudyError(f"{path}: a grid file has exactly the keys name, defaults and sweep")
-    if (
-        not isinstance(data["defaults"] or {}, dict)
-        or not isinstance(data["sweep"], list)
-        or not all(isinstance(e, dict) for e in data["sweep"])
-    ):
-        raise StudyError(f"{path}: defaults is a map of parameters, and sweep a list of such maps")
-    if not data["sweep"]:
-        raise StudyError(
-            f"{path}: sweep is empty: give it one map of parameters or more ('- {{}}' runs the defaults)"
-        )
+        if not isinstance(content, dict):
+            raise StudyError("a grid file has the keys name, defaults and sweep")
+        file = params.checked(GridFile, content, "key")
+        entries = [{**(file.defaults or {}), **entry} for entry in file.sweep]
+        if sum(math.prod(map(len, _lists(entry).values())) for entry in entries) > MOST:
+            raise StudyError(f"its lists cross to more than {MOST:,} runs")
+    except StudyError as error:
+        raise StudyError(f"{path}: {error}") from error
     runs = []
-    for number, entry in enumerate(data["sweep"], 1):
+    for number, entry in enumerate(entries, 1):
         try:
-            runs += _crossed({**(data["defaults"] or {}), **entry})
+            runs += _crossed(entry)
         except StudyError as error:
             raise StudyError(f"{path}: entry {number} of sweep: {error}") from error
-    return str(data["name"]), runs
+    return file.name, runs
 
 
-def _crossed(merged: dict) -> list[dict]:
-    lists = {
-        name: given for name, given in merged.items() if name in CROSSED and isinstance(given, list)
-    }
+def _lists(entry: dict) -> dict[str, list]:
+    return {name: entry[name] for name in CROSSED if isinstance(entry.get(name), list)}
+
+
+def _crossed(entry: dict) -> list[dict]:
+    lists = _lists(entry)
     for name in (name for name, given in lists.items() if not given):
         raise StudyError(f"{name} is an empty list")
-    runs = []
-    for values in itertools.product(*lists.values()):
-        run = {
-            name: params.value(name, given)
-            for name, given in {**merged, **dict(zip(lists, values))}.items()
-        }
-        run = {name: params.default(name) for name in params.TABLE} | run
-        for name in run["arms"]:
-            arms.get(name)
-        registry.get(run["domain"])
-        classifiers.get(run["classifier"]).check(run["init"])
-        if not planned(run):
-            raise StudyError(
-                f"nothing to run: {run['classifier']} with arms {run['arms']} at ratios {run['ratios']} has no cell"
-            )
-        runs.append(run)
-    return runs
+    return [
+        _checked({**entry, **dict(zip(lists, values))})
+        for values in itertools.product(*lists.values())
+    ]
+
+
+def _checked(given: dict) -> dict:
+    """A run with every parameter. Raises StudyError where they do not fit one another."""
+    run = params.checked(params.Parameters, given).model_dump()
+    for name in run["arms"]:
+        arms.get(name)
+    registry.get(run["domain"])
+    classifiers.get(run["classifier"]).check(run["init"])
+    if not planned(run):
+        raise StudyError(
+            f"nothing to run: {run['classifier']} with arms {params.shown(run['arms'])} "
+            f"at ratios {params.shown(run['ratios'])} has no cell"
+        )
+    size, backbone = run["image_size"], run["backbone"]
+    settings.of(run["domain"], backbone, run["preset"])
+    paints = any(arms.get(name).source.pools for name, _ in planned(run))
+    if paints and (size > PIXELS[backbone] or (backbone == "mini" and size != PIXELS["mini"])):
+        raise StudyError(
+            f"image_size is {size}, but {backbone} paints {PIXELS[backbone]} pixels: "
+            f"set image_size: {PIXELS[backbone]}"
+        )
+    if run["folder"]:  # notebooks run in a folder of their own
+        run["folder"] = str(Path(run["folder"]).expanduser().absolute())
+    return run
 
 
 def check(runs: list[dict]) -> None:
-    """Whether the data are at hand and have the shots that each run asks for. Raises StudyError where not."""
-    for run in {
-        json.dumps([run[name] for name in (*TASK, "draw", "n_real")]): run for run in runs
-    }.values():
+    """Raise StudyError where data are not at hand, or a draw lacks the shots that a run asks for.
+
+    Looks at LOOKED draws at most: those of a larger grid are told by their own notebooks.
+    """
+    most: dict[str, dict] = {}
+    for run in runs:
+        draw = json.dumps([run[name] for name in (*TASK, "draw")])
+        most[draw] = max(run, most.get(draw, run), key=lambda run: run["n_real"])
+    for run in list(most.values())[:LOOKED]:
         partitions.draw(task(run).table, run["draw"], run["n_real"])
+
+
+def absent(runs: list[dict]) -> list[str]:
+    """Data sets of a grid that were not fetched yet."""
+    names = dict.fromkeys(run["domain"] for run in runs)
+    return [
+        name
+        for name in names
+        if registry.get(name).fetch and not (registry.data_root() / name).is_dir()
+    ]
 
 
 def task(run: dict) -> domains.Domain:
@@ -135,9 +171,8 @@ def task(run: dict) -> domains.Domain:
     return _task(*(run[name] for name in TASK))
 
 
-@functools.lru_cache(
-    maxsize=8
-)  # runs of one task stand together; a table of 100,000 images takes memory
+# Runs of one task stand together; a table of 100,000 images takes memory.
+@functools.lru_cache(maxsize=8)
 def _task(
     domain: str,
     rare_class: str,
@@ -158,31 +193,28 @@ def _task(
     )
 
 
-@functools.cache
-def _data_hash(*task: str) -> str:
-    return _task(*task).data_hash
-
-
 def planned(run: dict) -> list[tuple[str, float]]:
-    """(arm, ratio) of the cells of a run, before it is known whether a draw has the images for each."""
+    """(arm, ratio) of the cells of a run, whether or not a draw has the images for each."""
     return arms.planned(run["arms"], run["ratios"], run["classifier"])
 
 
 def nodes(runs: list[dict]) -> list[Node]:
     """The notebook runs of a grid, without repeats, each after those that it needs.
 
-    What the file lists first comes first, from adapter to cells, and the pool reports at the end. A pool is made
-    once, as large as the largest ratio of any run asks; images of the backbone alone need no adapter.
+    What the file lists first comes first, from adapter to cells, and the pool reports at the end.
+    A pool is made once, as large as the largest ratio of any run asks; images of the backbone
+    alone need no adapter.
     """
     sizes = {}
     for run in runs:
-        most = max((ratio for name, ratio in planned(run) if arms.get(name).source.tuned), default=None)
+        tuned = [ratio for name, ratio in planned(run) if arms.get(name).source.tuned]
+        most = max(tuned, default=None)
         if most is not None:
             pool = _node("pool", run | {"n_images": 1})
             sizes[pool] = max(round(most * run["n_real"]), sizes.get(pool, 1))
     ordered, reports = {}, {}
     for run in runs:
-        needs = ()
+        needs: tuple[Node, ...] = ()
         if any(arms.get(name).source.tuned for name, _ in planned(run)):
             adapter = _node("adapter", run)
             size = sizes[_node("pool", run | {"n_images": 1})]
@@ -198,97 +230,6 @@ def nodes(runs: list[dict]) -> list[Node]:
 def _node(stage: str, run: dict, *needs: Node) -> Node:
     return Node(
         stage,
-        tuple(sorted((name, json.dumps(run[name])) for name in declared(STAGES[stage]))),
+        tuple(sorted((name, json.dumps(run[name])) for name in notebooks.declared(STAGES[stage]))),
         needs,
     )
-
-
-@functools.cache
-def declared(notebook: str) -> tuple[str, ...]:
-    """Names in a notebook's parameter cell."""
-    for cell in nbformat.read(source(notebook), as_version=4).cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            return tuple(params.names_set(cell.source))
-    raise StudyError(f"{source(notebook)}: no cell is tagged 'parameters'")
-
-
-def source(notebook: str) -> Path:
-    """The file of a numbered notebook."""
-    return NOTEBOOKS / f"{notebook}.ipynb"
-
-
-def request(node: Node) -> dict:
-    """What determines a run: the notebook's text, its parameters, the data, the backbone and every stage's version."""
-    v = node.values
-    return {
-        "notebook": STAGES[node.stage],
-        "source": _hash(source(STAGES[node.stage])),
-        "parameters": v,
-        "data": _data_hash(*(v[name] for name in TASK)),
-        "base": _base(v["backbone"]),
-        "stages": store.STAGES,
-    }
-
-
-def name(wanted: dict) -> str:
-    """Short name of a run (what `request` returned), for its marker and its failed copy."""
-    return f"{wanted['notebook']}-{store.key('run', wanted)[:12]}"
-
-
-def _base(backbone: str) -> str:
-    """What names the backbone's weights. For mini without its module, which takes 700 MB of torch and diffusers."""
-    if backbone == "mini":
-        return _hash(
-            Path(
-                os.environ.get("FSL_MINI")
-                or ROOT / "fsl_utils" / "generator" / "weights" / "mini.safetensors"
-            )
-        )
-    from fsl_utils.generator import backbones
-
-    return backbones.identity(backbone)
-
-
-def _hash(path: Path) -> str:
-    return _hash_of(path, os.stat(path).st_mtime_ns)
-
-
-@functools.cache
-def _hash_of(path: Path, changed: int) -> str:
-    return store.sha256(path)
-
-
-def finished(nodes: list[Node]) -> dict[Node, Path]:
-    """Folders of those runs that are finished and all of whose results are there.
-
-    What is read next, by `publish`, is read here too and its hash compared. Of the rest (images, features, pools,
-    adapters: gigabytes in a large study) existence and sizes are looked at: each notebook that reads them compares hashes.
-    """
-    looked = {}  # what several runs share is looked at once
-
-    def fault(folder: Path) -> str | None:
-        if found := store.damage(folder, quick=True):
-            return found
-        for thing in store.manifest(folder)["things"]:
-            if thing not in looked:
-                looked[thing] = store.damage(
-                    store.root() / thing, quick=thing.split("/")[0] not in PUBLISHED
-                )
-            if looked[thing]:
-                return f"{thing}: {looked[thing]}"
-        return None
-
-    done = {}
-    for node in nodes:
-        folder = store.place("run", request(node))
-        if not folder.exists():
-            continue
-        if found := fault(folder):
-            warnings.warn(
-                f"{STAGES[node.stage]} ({node.title}) runs again, its result is damaged ({found})"
-            )
-            looked.clear()
-            store.remove(folder, fault)
-            continue
-        done[node] = folder
-    return done

@@ -1,8 +1,10 @@
 """From finished runs to tables and figures: what a reader of results/ gets."""
 
+import functools
 import json
 import re
 import shutil
+from collections.abc import Set
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +18,7 @@ from fsl_utils.classifier import cells, plan
 from fsl_utils.data import partitions
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.pools.reports import ReportRequest
-from fsl_utils.study import grid, worker
+from fsl_utils.study import grid, notebooks, worker
 
 
 def keys(node: grid.Node) -> list[str]:
@@ -40,7 +42,8 @@ def standing(out: Path) -> set[str]:
 
 
 def missing(nodes: list[grid.Node], out: Path) -> tuple[list[grid.Node], set[str]]:
-    """Those runs whose cells or report do not stand in out/tables yet, with what they need, and the keys of what these runs make and does stand there."""
+    """Those runs whose cells or report do not stand in out/tables yet, with what they need, and
+    the keys of what these runs make and does stand there."""
     have = standing(out)
     made = {node: keys(node) for node in nodes}
     needed, left = set(), [node for node in nodes if made[node] and not have.issuperset(made[node])]
@@ -53,60 +56,81 @@ def missing(nodes: list[grid.Node], out: Path) -> tuple[list[grid.Node], set[str
     }
 
 
-def tables(folders: list[Path], out: Path, kept: set[str] = frozenset()) -> pd.DataFrame:
-    """Gather what runs made: tables/cells.csv, scores.parquet and pools.csv, and the figures of notebooks 03 and 05 for one draw
-    (`first_draws`; the others' stay in the store). Returns the cells.
+def tables(
+    folders: list[Path],
+    out: Path,
+    kept: Set[str] = frozenset(),
+    replace: bool = False,
+) -> pd.DataFrame:
+    """Gather what runs made: tables/cells.csv, scores.parquet and pools.csv, and the figures of
+    notebooks 03 and 05 for one draw (`first_draws`; the others' stay in the store).
 
-    kept: keys of cells and reports that stand in these tables and stay there. The same runs give the same bytes, but for cells.csv's column train_seconds, which is a measurement.
-    Raises StudyError where no run made a cell.
+    kept: keys of cells and reports that stand in these tables and stay there. The same runs give
+    the same bytes, but for the column train_seconds of cells.csv, which is a measurement. Returns
+    the cells. Raises StudyError where no run made a cell, or where others that stand in these
+    tables would be lost and `replace` does not say that they may.
     """
     things = sorted({thing for folder in folders for thing in store.manifest(folder)["things"]})
-    of = {
-        stage: [t.split("/")[1] for t in things if t.startswith(f"{stage}/")]
+    cell_keys, report_keys = (
+        [thing.split("/")[1] for thing in things if thing.startswith(f"{stage}/")]
         for stage in ("cell", "report")
-    }
+    )
+    lost = standing(out) - kept - {*cell_keys, *report_keys}
+    if lost and not replace:
+        raise StudyError(
+            f"{out / 'tables'} has {len(lost)} cells and reports that are not among these results: "
+            "take another --out, or let them go with --replace"
+        )
+    kept = kept - {*cell_keys, *report_keys}
     before = None
-    kept = kept - {*of["cell"], *of["report"]}
     if kept:
         found, scores = read_results(out / "tables")
         before = found[found["cell"].isin(kept)], scores[scores["cell"].isin(kept)]
-    if not of["cell"] and before is None:
+    if not cell_keys and before is None:
         raise StudyError("no cell is finished yet: there is nothing to publish")
-    texts = {key: determinants.of(store.root() / "cell" / key) for key in of["cell"]}
-    known = determinants.read(out / "tables")
-    if texts or known:
-        texts |= {key: known.get(key, "") for key in before[0]["cell"]} if before else {}
-        determinants.write(out / "tables", texts)
-    table = cells.gather(of["cell"], out / "tables", before)
-    reports = [
-        json.loads((store.root() / "report" / key / "report.json").read_text())
-        for key in of["report"]
-    ]
-    if kept and (out / "tables" / "pools.csv").is_file():
-        standing = pd.read_csv(out / "tables" / "pools.csv")
-        reports = standing[standing["report"].isin(kept)].to_dict("records") + reports
-    if reports:
-        frame = pd.DataFrame(reports).sort_values(["domain", "rare_class", "draw", "pool"])
-        store.write_whole(
-            out / "tables" / "pools.csv",
-            lambda partial: frame.to_csv(partial, index=False, lineterminator="\n"),
-        )
-    made = {
-        name: store.root() / thing / name
-        for thing in things
-        if thing.startswith("figure/")
-        for name in store.manifest(store.root() / thing)["files"]
-    }
-    there = [path.name for path in (out / "figures").glob("*")]
-    for name in sorted(first_draws([*made, *there]) & made.keys()):
-        store.write_whole(
-            out / "figures" / name, lambda partial: shutil.copyfile(made[name], partial)
-        )
+    _write_determinants(cell_keys, out / "tables", before)
+    table = cells.gather(cell_keys, out / "tables", before)
+    _write_pools(report_keys, out / "tables" / "pools.csv", kept)
+    _copy_figures([thing for thing in things if thing.startswith("figure/")], out / "figures")
     return table
 
 
+def _write_determinants(keys: list[str], folder: Path, before: tuple | None) -> None:
+    texts = {key: determinants.of(store.root() / "cell" / key) for key in keys}
+    known = determinants.read(folder)
+    if texts or known:
+        texts |= {key: known.get(key, "") for key in before[0]["cell"]} if before else {}
+        determinants.write(folder, texts)
+
+
+def _write_pools(keys: list[str], path: Path, kept: Set[str]) -> None:
+    reports = [
+        json.loads((store.root() / "report" / key / "report.json").read_text()) for key in keys
+    ]
+    if kept and path.is_file():
+        standing = pd.read_csv(path)
+        reports = standing[standing["report"].isin(kept)].to_dict("records") + reports
+    if reports:
+        frame = pd.DataFrame(reports).sort_values(["domain", "rare_class", "draw", "pool"])
+        text = frame.to_csv(index=False, lineterminator="\n")
+        store.write_text(path, text)
+
+
+def _copy_figures(things: list[str], folder: Path) -> None:
+    paths = {
+        name: store.root() / thing / name
+        for thing in things
+        for name in store.manifest(store.root() / thing)["files"]
+        if Path(name).name == name
+    }
+    there = [path.name for path in folder.glob("*")]
+    for name in sorted(first_draws([*paths, *there]) & paths.keys()):
+        store.write_whole(folder / name, functools.partial(shutil.copyfile, paths[name]))
+
+
 def first_draws(names: list[str]) -> set[str]:
-    """Of file names that differ in their draw alone, the one of the least draw: what is shown of each pool would else be megabytes a draw."""
+    """Of file names that differ in their draw alone, that of the least draw: what is shown of each
+    pool would else be megabytes a draw."""
     least = {}
     for name in names:
         number = int((re.search(r"_draw(\d+)_", name) or [0, 0])[1])
@@ -116,15 +140,16 @@ def first_draws(names: list[str]) -> set[str]:
 
 
 def figures(out: Path) -> None:
-    """Run notebook 06 on out/tables into out/figures, unless it ran on these very tables and its figures are there."""
-    source = grid.source("06_paper_figures")
-    wanted = {
-        "notebook": "06_paper_figures",
-        "source": store.sha256(source),
+    """Run notebook 06 on out/tables into out/figures, unless it ran on these very tables and its
+    figures are there."""
+    source = notebooks.source("06_paper_figures")
+    request = {
+        "notebook": source.stem,
+        "code": notebooks.read(source)[1],
         "out": str(out),
         "tables": {p.name: store.sha256(p) for p in sorted((out / "tables").iterdir())},
     }
-    done = store.find("run", wanted)
+    done = store.find("run", request)
     if done and all((out / "figures" / name).is_file() for name in store.manifest(done)["figures"]):
         return
     if done:
@@ -147,24 +172,20 @@ def figures(out: Path) -> None:
             ) from error
         return {"figures": sorted(p.name for p in (out / "figures").iterdir())}
 
-    store.make("run", wanted, build)
+    store.make("run", request, build)
 
 
 def cost(folders: list[Path], before: set[Path]) -> pd.DataFrame:
-    """Where the time went, one row a stage: runs made now and before (those in `before`), seconds, processor seconds and
-    peak memory (bytes) of those made now, and how many of the things that they needed were in the store already (`hits` of `things`)."""
+    """Where the time went, one row a stage: runs made now and before (those in `before`), seconds,
+    processor seconds and peak memory (bytes) of those made now, and how many of the things that
+    they needed were in the store already (`hits` of `things`)."""
+    stages = {notebook: stage for stage, notebook in grid.STAGES.items()}
     rows = []
     for folder in folders:
-        record = store.manifest(folder)
-        stage = next(
-            stage
-            for stage, notebook in grid.STAGES.items()
-            if notebook == record["params"]["notebook"]
-        )
-        now = folder not in before
+        record, now = store.manifest(folder), folder not in before
         rows.append(
             {
-                "stage": stage,
+                "stage": stages[record["params"]["notebook"]],
                 "now": now,
                 "before": not now,
                 "seconds": now * record["seconds"],
@@ -174,18 +195,8 @@ def cost(folders: list[Path], before: set[Path]) -> pd.DataFrame:
                 "things": now * len(record["things"]),
             }
         )
-    stages = pd.DataFrame(
-        rows,
-        columns=[
-            "stage",
-            "now",
-            "before",
-            "seconds",
-            "cpu_seconds",
-            "peak_memory",
-            "hits",
-            "things",
-        ],
-    ).groupby("stage")
-    frame = stages.sum().assign(peak_memory=stages["peak_memory"].max())
+    if not rows:
+        return pd.DataFrame()
+    groups = pd.DataFrame(rows).groupby("stage")
+    frame = groups.sum().assign(peak_memory=groups["peak_memory"].max())
     return frame.reindex([stage for stage in grid.STAGES if stage in frame.index])

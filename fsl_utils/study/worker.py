@@ -1,5 +1,6 @@
 """One node on a worker: its notebook through papermill, in a kernel of its own."""
 
+import contextvars
 import os
 import resource
 import shutil
@@ -15,45 +16,45 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellTimeoutError
 
 from fsl_utils import StudyError, store
-from fsl_utils.study import grid
+from fsl_utils.study import notebooks
+from fsl_utils.study.runs import RunRequest
 
 BEAT = 10  # seconds between two signs of life of a running node
 STALE = 6 * BEAT  # without one for so long it counts as dead
 DEATHS = 4  # of its kernel, and a node counts as failed (as with Dask's workers)
+
+_THREAD = threading.local()
 
 # Else every kernel warns that it talks to its driver on this machine unencrypted.
 QUIET = ["--IPKernelApp.log_level=ERROR"]
 
 
 def execute(
-    request: dict, source: str, root: str, threads: int, timeout: float | None, needs: list
-) -> str:
-    """One node, called on a worker: run its notebook unless that is done; returns its folder.
+    request: RunRequest, snapshot: str, root: str, threads: int, timeout: float | None, needs: list
+) -> None:
+    """One node, called on a worker: run its notebook unless that is done.
 
     The executed copy and the list of what it made and used are kept. Raises StudyError with the
     notebook's own last line where it fails; then the failed copy and the traceback are kept in the
     store's failed/.
     """
-    host, name = socket.gethostname(), grid.name(request)
+    host, name = socket.gethostname(), request.name
     if str(store.root()) != root:
         raise StudyError(
             f"the worker on {host} has its store at {store.root()}: "
             f"start it with FSL_STORE={root}, on a shared file system"
         )
-    if store.sha256(Path(source)) != request["source"]:
-        raise StudyError(
-            f"{source} on {host} is not the notebook that this grid began with: "
-            "run the same command again"
-        )
+    if notebooks.read(Path(snapshot))[1] != request.code:
+        raise StudyError(f"{snapshot} has changed: run the same command again")
 
     def build(folder: Path) -> dict:
         record = folder.with_name(f"{folder.name}.record")
         record.touch()
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        target = folder / f"{request['notebook']}.ipynb"
+        target = folder / f"{request.notebook}.ipynb"
         try:
-            kernel = _kernel(Path(source).parent, record, threads)
-            _run(source, target, request["parameters"], kernel, timeout)
+            kernel = _kernel(threads, FSL_RECORD=str(record), FSL_STEPS=f"{marker}.steps")
+            _run(snapshot, target, request.values, kernel, timeout)
             lines = [line.split() for line in record.read_text().splitlines()]
         except (papermill.PapermillExecutionError, CellTimeoutError, RuntimeError) as error:
             raise _failure(error, name, target, timeout) from None
@@ -61,19 +62,22 @@ def execute(
             record.unlink()
         return _facts(lines, before, target) | {"node_threads": threads, "host": host}
 
-    with _alive(store.opened() / "running" / name):
-        folder = store.make("run", request, build)
+    marker = store.opened() / "running" / name
+    with _alive(marker):
+        request.make(build)
     for kept in (store.root() / "failed").glob(f"{name}.*"):
         kept.unlink(missing_ok=True)
-    return str(folder)
 
 
-def _run(source: str, target: Path, parameters: dict, kernel: type, timeout: float | None) -> None:
+def _run(path: str, target: Path, parameters: dict, kernel: type, timeout: float | None) -> None:
     """The notebook, again where its kernel dies or does not start: what it finished it finds."""
+    if not hasattr(_THREAD, "context"):  # nbclient's event loop is this thread's own
+        _THREAD.context = contextvars.Context()
     for death in range(1, DEATHS + 1):
         try:
-            papermill.execute_notebook(
-                literal(source),
+            _THREAD.context.run(
+                papermill.execute_notebook,
+                literal(path),
                 literal(target),
                 parameters,
                 kernel_name="python3",
@@ -84,9 +88,14 @@ def _run(source: str, target: Path, parameters: dict, kernel: type, timeout: flo
                 kernel_manager_class=kernel,
             )
             return
-        except RuntimeError:  # nbclient's, of a kernel that dies or does not start
-            if death == DEATHS:
+        except RuntimeError as error:
+            if death == DEATHS or not _died(error):
                 raise
+
+
+def _died(error: Exception) -> bool:
+    """Whether nbclient says so of a kernel that died or did not start."""
+    return isinstance(error, RuntimeError) and "kernel" in str(error).lower()
 
 
 def literal(path: str | Path) -> str:
@@ -110,16 +119,10 @@ def _facts(lines: list[list[str]], before: resource.struct_rusage, target: Path)
     }
 
 
-def _kernel(folder: Path, record: Path, threads: int) -> type:
-    """A kernel manager whose kernels start in `folder` with an environment of their own."""
-    own = {
-        "FSL_RECORD": str(record),
-        **{
-            name: str(threads)
-            for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        },
-    }
-
+def _kernel(threads: int, **own: str) -> type:
+    """A kernel manager whose kernels start beside the notebooks, with their own environment."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        own[name] = str(threads)
     # Dask sets this one for its workers; in a kernel it would make every large allocation of torch
     # ask the system anew.
     inherited = {key: value for key, value in os.environ.items() if key != "MALLOC_TRIM_THRESHOLD_"}
@@ -127,7 +130,7 @@ def _kernel(folder: Path, record: Path, threads: int) -> type:
     class Kernel(AsyncKernelManager):
         async def start_kernel(self, **options):
             return await super().start_kernel(
-                **options | {"cwd": str(folder), "env": inherited | own}
+                **options | {"cwd": str(notebooks.FOLDER), "env": inherited | own}
             )
 
     return Kernel
@@ -144,11 +147,13 @@ def _failure(error: Exception, name: str, target: Path, timeout: float | None) -
             f"a cell was not done after {timeout:.0f} s and was stopped: "
             "see where it hangs, or allow more with --timeout"
         )
-    else:
+    elif _died(error):
         what = (
             f"its kernel died {DEATHS} times, as it does when memory runs out ({error}): "
             "take fewer --workers or a larger machine"
         )
+    else:
+        what = f"{type(error).__name__}: {error}"
     kept = store.opened() / "failed"
     with suppress(OSError, StudyError):  # of a full disk the message matters, not the copy
         store.write_whole(kept / f"{name}.ipynb", lambda partial: shutil.copy(target, partial))
@@ -179,3 +184,4 @@ def _alive(marker: Path) -> Iterator[None]:
         done.set()
         thread.join()
         marker.unlink(missing_ok=True)
+        Path(f"{marker}.steps").unlink(missing_ok=True)

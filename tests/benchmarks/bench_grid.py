@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import dummies  # noqa: E402
+import dummies
 
 from fsl_utils import ROOT, files, params, store
-from fsl_utils.study import costs, grid  # noqa: E402
+from fsl_utils.study import costs, grid, notebooks, runs
 
-NODE = costs.SHIPPED["cells probe"][
+NODE = costs.SHIPPED["cells probe at 64"][
     0
 ]  # core-seconds of a probe notebook, against which an overhead is held
 FIT = 0.03  # of one probe (mean of results/quickstart/tables/cells.csv), and of all else that a notebook 04 does:
@@ -34,7 +34,7 @@ def alone(nodes: list) -> float:
 
     begin = time.perf_counter()
     for node in nodes:
-        source = grid.source(grid.STAGES[node.stage])
+        source = notebooks.source(grid.STAGES[node.stage])
         papermill.execute_notebook(
             source,
             store.root() / f"{node.stage}.ipynb",
@@ -55,8 +55,7 @@ def engined(nodes: list, workers: int) -> float:
             lambda: __import__("fsl_utils.study.engine"), pure=False
         ).result()  # a worker's imports are no node's
         begin = time.perf_counter()
-        for ended in engine.run(nodes, client, threads=1):
-            pass
+        *_, ended = engine.run(nodes, client, threads=1)
     faults = [error for error in ended.values() if isinstance(error, BaseException)]
     if faults:
         raise faults[0]
@@ -77,7 +76,7 @@ def overhead(folder: Path, draws: int) -> None:
             f"overhead a notebook: {each:.2f} s = {each / NODE:.1%} of a notebook of {NODE:.0f} s (promised: 5 %)"
         )
         begin = time.perf_counter()
-        assert len(grid.finished(nodes)) == len(nodes)
+        assert len(runs.finished(nodes)) == len(nodes)
         print(
             f"a node already done: {(time.perf_counter() - begin) / len(nodes) * 1000:.1f} ms (promised: 200 ms)"
         )
@@ -113,8 +112,8 @@ def recognised(folder: Path, n: int) -> None:
             )
             store.make(
                 "run",
-                grid.request(node),
-                lambda out: (
+                runs.RunRequest.of(node).params(),
+                lambda out, cell=cell: (
                     (out / "04_classifier_sweep.ipynb").write_bytes(scores)
                     and {"things": [f"cell/{cell.name}"]}
                 ),
@@ -126,11 +125,11 @@ begin = time.perf_counter()
 import dummies
 from pathlib import Path
 from fsl_utils import params
-from fsl_utils.study import grid
+from fsl_utils.study import grid, runs
 with dummies.taken(Path({str(folder / "notebooks")!r})):
     base = {{name: params.default(name) for name in params.TABLE}} | {{"arms": ["real"], "ratios": [1.0]}}
     nodes = grid.nodes([base | {{"draw": draw}} for draw in range({n})])
-    assert len(grid.finished(nodes)) == {n}
+    assert len(runs.finished(nodes)) == {n}
 print(f"{n} done cells: {{time.perf_counter() - begin:.1f}} s ({{time.process_time():.1f}} s of processor), "
       f"{{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}} MB (promised for 10000: 20 s, 500 MB)")
 """
@@ -153,8 +152,7 @@ def graph(folder: Path, draws: int) -> None:
     ):
         nodes = dummies.nodes(range(draws))
         begin, processor = time.perf_counter(), time.process_time()
-        for ended in engine.run(nodes, client, threads=1):
-            pass
+        *_, ended = engine.run(nodes, client, threads=1)
         wall, processor = time.perf_counter() - begin, time.process_time() - processor
     worker.execute = done
     assert all(ended[node] == folder for node in nodes)

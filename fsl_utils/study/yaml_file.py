@@ -1,0 +1,54 @@
+"""YAML files that people write: read without code, without bombs, refused in one line."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fsl_utils import StudyError
+from fsl_utils.params import shown
+
+LARGEST = 1_000_000  # bytes
+VALUES = 100_000  # with every alias written out
+
+
+def read(path: Path) -> Any:
+    """The content of a YAML file. Raises StudyError where it is no file, no YAML or too large."""
+    if not path.exists():
+        raise StudyError(f"{path}: no such file; those that ship are in notebooks/grids/")
+    if not path.is_file():
+        raise StudyError(f"{path}: not a plain file")
+    if path.stat().st_size > LARGEST:
+        raise StudyError(f"{path}: larger than {LARGEST:,} bytes")
+    try:
+        loader = yaml.SafeLoader(path.read_text())
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _size(node, {}) > VALUES:
+            raise StudyError(f"{path}: its aliases stand for more than {VALUES:,} values")
+        return loader.construct_document(node)
+    except RecursionError as error:
+        raise StudyError(f"{path}: nested too deep, or an alias that holds itself") from error
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # UnicodeDecodeError is a ValueError
+        words = " ".join(str(error).split())[:200]
+        raise StudyError(f"{path}: not YAML ({words})") from error
+    except OSError as error:
+        raise StudyError(f"{path}: not readable ({error.strerror})") from error
+
+
+def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Values under a node, aliases written out. Raises ValueError for a key given twice."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in sizes:
+        children = list(node.value)
+        if isinstance(node, yaml.MappingNode):
+            names = [key.value for key, _ in children if isinstance(key, yaml.ScalarNode)]
+            if twice := [name for name, times in Counter(names).items() if times > 1]:
+                line = node.start_mark.line + 1
+                raise ValueError(f"{shown(twice[0])} is given twice in the map of line {line}")
+            children = [part for pair in children for part in pair]
+        sizes[id(node)] = 1 + sum(_size(child, sizes) for child in children)
+    return sizes[id(node)]
