@@ -175,7 +175,7 @@ def test_what_cannot_be_is_left_out_with_a_reason(task):
 
 def test_pasted_images_reach_both_classifiers(task, monkeypatch):
     pasted = np.random.default_rng(0).integers(0, 256, (20, 1, 64, 64), dtype=np.uint8)
-    monkeypatch.setattr(regions, "has_masks", lambda domain: True)
+    monkeypatch.setattr(domains.Domain, "has_masks", True)
     monkeypatch.setattr(regions, "paste", lambda task, size, seed, numbers: pasted[: len(numbers)])
     p = settings(arms=["paste"], ratios=[0.5])
     assert not plan.cells(task, p)[0].pools  # no adapter is needed

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fsl_utils import StudyError
-from fsl_utils.data import domains, images, leaks, partitions
+from fsl_utils.data import decoding, domains, images, leaks, partitions
 from fsl_utils.data.datasets import chestxray14, magnetic_tile, registry
 from fsl_utils.data.datasets import elpv as elpv_cells
 
@@ -221,7 +221,7 @@ def test_chest_reads_both_layouts_and_counts_what_does_not_match(chest):
 
 def test_grey_and_rgba_x_rays_give_the_same_pixels(chest):
     grey, rgba = (
-        images.to_array(images.decode(chest / f"images/00000001_00{i}.png", 1), 16) for i in (0, 1)
+        images.to_array(decoding.decode(chest / f"images/00000001_00{i}.png", 1), 16) for i in (0, 1)
     )
     assert (grey == rgba).all() and (grey == 100).all()
 

@@ -1,103 +1,26 @@
-"""Decoding: one chain for every kind of file, clear words for every kind of bad one, and a cache that is read back."""
+"""From decoded pictures to arrays, and a cache that is read back and notices what has changed."""
 
 import os
-import struct
-import zlib
+import shutil
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fsl_utils import StudyError
-from fsl_utils.data import images
+from fsl_utils.data import cache, decoding, images
 
 
 def ramp(shape=(20, 30)) -> np.ndarray:
     return np.linspace(0, 255, shape[0] * shape[1]).reshape(shape).astype(np.uint8)
 
 
-@pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
-def test_grey_survives_unchanged_and_a_square_is_not_resized(tmp_path, suffix):
-    array = ramp((16, 16))
-    Image.fromarray(array).save(tmp_path / f"a.{suffix}")
-    assert (images.to_array(images.decode(tmp_path / f"a.{suffix}", 1), 16) == array).all()
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
-def test_every_mode_gives_grey_and_colour(tmp_path, mode):
-    path = tmp_path / "a.tif"
-    grey = Image.fromarray(ramp())
-    image = (
-        Image.fromarray(ramp().astype(np.uint16) * 257) if mode == "I;16" else grey.convert(mode)
-    )
-    image.save(path)
-    for channels in (1, 3):
-        out = images.to_array(images.decode(path, channels), 16)
-        assert out.shape == (channels, 16, 16) and out.dtype == np.uint8
-    if mode not in ("1", "P"):
-        assert np.abs(np.asarray(images.decode(path, 1)).astype(int) - ramp()).max() <= 2
-    assert images.any_colour([path]) == (mode in ("P", "RGB", "RGBA", "CMYK"))
-
-
-def test_sixteen_bits_are_scaled_by_their_range_and_not_by_their_contrast(tmp_path):
-    wide = np.array([[0, 257, 100 * 257, 65535]], np.uint16)
-    for name, array in (("bright", wide), ("dark", wide // 257)):
-        Image.fromarray(array).save(tmp_path / f"{name}.png")
-    assert np.asarray(images.decode(tmp_path / "bright.png", 1)).tolist() == [[0, 1, 100, 255]]
-    assert np.asarray(images.decode(tmp_path / "dark.png", 1)).tolist() == [[0, 0, 0, 1]]
-    Image.fromarray(wide.astype(np.float32)).save(tmp_path / "float.tif")
-    with pytest.raises(StudyError, match="float.tif: 32 bits a pixel"):
-        images.decode(tmp_path / "float.tif", 1)
-
-
 def test_resizing_is_pils_antialiased_bicubic(tmp_path):
     stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))
     Image.fromarray(stripes).save(tmp_path / "a.png")
-    small = images.to_array(images.decode(tmp_path / "a.png", 1), 8)
+    small = images.to_array(decoding.decode(tmp_path / "a.png", 1), 8)
     assert np.abs(small.astype(int) - 127).max() < 8  # without antialiasing it would be 0 or 255
-
-
-def bomb(path):
-    """A PNG of 20000 x 20000 pixels in its header, and no data."""
-
-    def chunk(kind, body):
-        return (
-            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        )
-
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", struct.pack(">IIBBBBB", 20000, 20000, 8, 0, 0, 0, 0))
-        + chunk(b"IDAT", b"")
-        + chunk(b"IEND", b"")
-    )
-
-
-def cut(path, format):
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)).save(
-        path, format
-    )
-    path.write_bytes(path.read_bytes()[:700])
-
-
-BAD = {
-    "missing.png": (lambda p: None, "no such image"),
-    "empty.png": (lambda p: p.write_bytes(b""), "not a readable image"),
-    "text.png": (lambda p: p.write_text("hello"), "not a readable image"),
-    "cut.png": (lambda p: cut(p, "PNG"), "not a readable image"),
-    "cut.jpg": (lambda p: cut(p, "JPEG"), "not a readable image"),
-    "bomb.png": (bomb, "too many pixels"),
-    "folder.png": (lambda p: p.mkdir(), "not a readable image"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_files_are_named_and_the_mend_is_told(tmp_path, name):
-    make, words = BAD[name]
-    make(tmp_path / name)
-    with pytest.raises(StudyError, match=words) as caught:
-        images.decode(tmp_path / name, 1)
-    assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_many_bad_files_are_counted_and_three_are_named(tmp_path):
@@ -121,14 +44,14 @@ def test_the_cache_holds_the_images_in_order_and_is_not_made_twice(
     for i, path in enumerate(paths):
         Image.fromarray(np.full((9, 9), 50 * i, np.uint8)).save(path)
     names = [p.name for p in paths]
-    first = images.cached(paths, names, images.data_hash(paths, names), 9, 1)
+    first = cache.pixels(paths, names, cache.data_hash(paths, names), 9, 1)
     assert first[:, 0, 0, 0].tolist() == [0, 50, 100, 150, 200]
-    monkeypatch.setattr(images, "decode", None)
-    again = images.cached(paths, names, images.data_hash(paths, names), 9, 1)
+    monkeypatch.setattr(decoding, "decode", None)
+    again = cache.pixels(paths, names, cache.data_hash(paths, names), 9, 1)
     assert (again == first).all() and isinstance(again, np.memmap) and not again.flags.writeable
     # Asked for in another order they are other rows, not the first ones' cache.
     with pytest.raises(TypeError):
-        images.cached(paths[::-1], names[::-1], images.data_hash(paths, names), 9, 1)
+        cache.pixels(paths[::-1], names[::-1], cache.data_hash(paths, names), 9, 1)
 
 
 def test_the_data_hash_knows_names_and_contents_and_not_order_or_place(tmp_path, own_store):
@@ -139,12 +62,56 @@ def test_the_data_hash_knows_names_and_contents_and_not_order_or_place(tmp_path,
         return [folder / n for n in contents], list(contents)
 
     paths, names = make(tmp_path / "one", {"a": b"1", "b": b"2"})
-    digest = images.data_hash(paths, names)
-    assert images.data_hash(paths[::-1], names[::-1]) == digest
-    assert images.data_hash(*make(tmp_path / "moved", {"a": b"1", "b": b"2"})) == digest
-    assert images.data_hash(*make(tmp_path / "content", {"a": b"1", "b": b"3"})) != digest
-    assert images.data_hash(*make(tmp_path / "name", {"a": b"1", "c": b"2"})) != digest
-    assert images.data_hash(*make(tmp_path / "swapped", {"a": b"2", "b": b"1"})) != digest
+    digest = cache.data_hash(paths, names)
+    assert cache.data_hash(paths[::-1], names[::-1]) == digest
+    assert cache.data_hash(*make(tmp_path / "moved", {"a": b"1", "b": b"2"})) == digest
+    assert cache.data_hash(*make(tmp_path / "content", {"a": b"1", "b": b"3"})) != digest
+    assert cache.data_hash(*make(tmp_path / "name", {"a": b"1", "c": b"2"})) != digest
+    assert cache.data_hash(*make(tmp_path / "swapped", {"a": b"2", "b": b"1"})) != digest
     paths[0].write_bytes(b"9")
     os.utime(paths[0], (1, 1))
-    assert images.data_hash(paths, names) != digest
+    assert cache.data_hash(paths, names) != digest
+
+
+def in_place(path, other):
+    path.write_bytes(other.read_bytes())
+
+
+def swapped(path, other):
+    aside = path.with_name("aside")
+    path.rename(aside), other.rename(path), aside.rename(other)
+
+
+def replaced(path, other):
+    shutil.copy2(other, path.with_name("new")), path.with_name("new").rename(path)
+
+
+@pytest.mark.parametrize("change", [in_place, swapped, replaced])
+def test_other_content_under_the_same_name_size_and_time_is_noticed(
+    tmp_path, own_store, monkeypatch, change
+):
+    monkeypatch.setattr(cache, "_TICK", 20_000_000)
+    paths = [tmp_path / name for name in ("a.bmp", "b.bmp")]
+    for path, grey in zip(paths, (10, 200)):
+        Image.fromarray(np.full((9, 9), grey, np.uint8)).save(path)
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    names = [p.name for p in paths]
+    for _ in range(2):  # fresh, and when the first reading has been remembered
+        before = cache.data_hash(paths, names)
+        time.sleep(0.05)
+    assert list((own_store / "hashes").iterdir())
+    change(*paths)
+    for path in paths:
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    after = cache.data_hash(paths, names)
+    assert after != before
+    assert cache.pixels(paths, names, after, 9, 1)[0, 0, 0, 0] == 200
+
+
+def test_a_damaged_memo_is_not_believed(tmp_path):
+    cache.remember(tmp_path / "memo", ["one", 2])
+    text = (tmp_path / "memo").read_bytes()
+    assert cache.recall(tmp_path / "memo") == ["one", 2] and cache.recall(tmp_path / "none") is None
+    for i in range(len(text)):
+        (tmp_path / "memo").write_bytes(text[:i] + bytes([text[i] ^ 4]) + text[i + 1 :])
+        assert cache.recall(tmp_path / "memo") is None, i

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_large import folders, plain_pipeline  # noqa: F401
 from test_finetuning import own_store, store_at  # noqa: F401
+from test_large import folders, plain_pipeline  # noqa: F401
 from test_notebooks import SMALL, _declared, run
 
 from fsl_utils import ROOT, StudyError, params

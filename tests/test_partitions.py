@@ -49,7 +49,7 @@ def test_a_group_is_in_one_partition_and_base_holds_clean_groups(table):
     assert table.loc[table["partition"] == "base", "label"].sum() == 0
 
 
-@given(tables(), st.integers(0, 5), st.integers(1, 6))
+@given(tables(), st.integers(0, 5), st.integers(2, 6))
 @settings(max_examples=150, deadline=None)
 def test_a_draw_never_leaks(table, number, n_real):
     draw = drawn(table, number, n_real)
@@ -72,12 +72,12 @@ def test_a_draw_never_leaks(table, number, n_real):
 @given(tables(), st.integers(0, 5))
 @settings(max_examples=40, deadline=None)
 def test_shots_are_nested_and_spread_evenly_over_groups(table, number):
-    one = drawn(table, number, 1)
+    one = drawn(table, number, 2)
     if one is None:
         return
     everything = np.concatenate([one.shots, one.more])
     groups = table["group"].to_numpy()
-    for n in range(1, len(everything) + 1):
+    for n in range(2, len(everything) + 1):
         draw = partitions.draw(table, number, n)
         assert (draw.shots == everything[:n]).all() and (draw.more == everything[n:]).all()
         assert (draw.validation == one.validation).all()
@@ -107,7 +107,7 @@ def test_row_order_does_not_matter(table, number, random):
         for t in (table, mixed)
     ]
     assert (again[0] == again[1]).all()
-    draw, other = drawn(table, number, 1), drawn(mixed, number, 1)
+    draw, other = drawn(table, number, 2), drawn(mixed, number, 2)
     assert (draw is None) == (other is None)
     if draw is not None:
         for part in ("shots", "more", "common", "validation", "choosing"):
@@ -176,7 +176,7 @@ def test_too_little_is_told_with_its_number():
     with pytest.raises(
         StudyError, match=r"too few groups \(1 development groups, 1 of them with rare images\)"
     ):
-        partitions.draw(simple(1), 0, 1)
+        partitions.draw(simple(1), 0, 2)
     with pytest.raises(
         StudyError,
         match=r"n_real is 50, but draw 0 has 16 rare training images \(20 development groups, 20",
@@ -184,53 +184,9 @@ def test_too_little_is_told_with_its_number():
         partitions.draw(simple(), 0, 50)
     with pytest.raises(StudyError, match="n_real is 0"):
         partitions.draw(simple(), 0, 0)
-
-
-# -- Partitions that are kept ---------------------------------------------------------------------------
-
-
-def keep(path, table):
-    clean = (table["label"] == 0).groupby(table["group"]).all()
-    return partitions.kept(path, table, clean, 0.3).set_axis(table["image"])
-
-
-@given(tables(), st.randoms(use_true_random=False))
-@settings(max_examples=30, deadline=None)
-def test_added_images_move_nothing(tmp_path_factory, table, random):
-    """Images arrive in three lots, groups known and new among them: the first lots stay where they were."""
-    path = tmp_path_factory.mktemp("kept") / "kept.csv"
-    lot = np.array([random.randrange(3) for _ in range(len(table))])
-    placed = pd.Series(dtype=str)
-    for last in range(3):
-        now = table[lot <= last]
-        if len(now):
-            partition = keep(path, now)
-            assert partition.notna().all()
-            assert partition.groupby(now["group"].to_numpy()).nunique().max() == 1
-            assert (partition[placed.index] == placed).all()
-            placed = partition
-    before = path.read_bytes()
-    assert (keep(path, table) == placed[table["image"]]).all() and path.read_bytes() == before
-    if (lot == 0).any():  # images that were taken away and come back are where they were
-        keep(path, table[lot == 0])
-        assert (keep(path, table) == placed[table["image"]]).all()
-
-
-def test_single_new_groups_do_not_all_go_to_one_side(tmp_path):
-    path = tmp_path / "kept.csv"
-    table = simple(60).assign(label=1)
-    keep(path, table[table["group"] < "g20"])
-    for i in range(20, 60):
-        last = keep(path, table[table["group"] <= f"g{i}"])
-    later = last.groupby(table["group"].to_numpy()).first()["g20":]
-    assert 5 <= (later == "test").sum() <= 25  # 14 expected
-
-
-def test_a_group_that_changed_is_refused(tmp_path):
-    table = simple()
-    keep(tmp_path / "kept.csv", table)
-    with pytest.raises(StudyError, match=r"1 images changed their group \(first: i005\)"):
-        keep(
-            tmp_path / "kept.csv",
-            table.assign(group=table["group"].where(table["image"] != "i005", "g07")),
-        )
+    with pytest.raises(StudyError, match="n_real is 1: at least 2 shots"):
+        partitions.draw(simple(), 0, 1)
+    one_rare = simple().assign(label=lambda t: (t["image"].isin(["i000", "i044"])).astype(int))
+    with pytest.raises(StudyError, match="has 1 rare training images .*: more rare images"):
+        for number in range(20):
+            partitions.draw(one_rare, number, 2)

@@ -141,9 +141,8 @@ class Pasted(ImageSource):
     scales: ClassVar[bool] = True
 
     def why_not(self, task, n: int) -> str:
-        from fsl_utils.generator import regions
 
-        has = regions.has_masks(task.domain)
+        has = task.domain.has_masks
         return "" if has else f"{task.domain.name} has no pixel masks to cut a defect out by"
 
     def params(self) -> dict:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from fsl_utils import StudyError
-from fsl_utils.data import images, partitions
-from fsl_utils.data.datasets import own_folder, registry
+from fsl_utils.data import cache, decoding, partitions
+from fsl_utils.data.datasets import folder, masks, registry
 from fsl_utils.data.datasets.sheet import DataSet
 
 
@@ -20,6 +20,7 @@ class Domain:
 
     Where the table has a column `object`, it names the thing itself, known more finely than its
     group; under protocol 'image' the column `whole_group` keeps the group that the split ignores.
+    A folder's table has more (see `folder.read`).
     """
 
     name: str
@@ -27,8 +28,7 @@ class Domain:
     common_class: str
     protocol: str
     table: pd.DataFrame = field(repr=False)
-    channels: int = 1
-    notes: tuple[str, ...] = ()  # what was left out of the data, and why
+    notes: tuple[str, ...] = ()  # what was left out of the data or mended, and why
 
     @property
     def data_set(self) -> DataSet:
@@ -45,17 +45,50 @@ class Domain:
 
     @cached_property
     def _pixel_hash(self) -> str:
-        return images.data_hash([Path(p) for p in self.table["path"]], list(self.table["image"]))
+        paths, names = [Path(p) for p in self.table["path"]], list(self.table["image"])
+        found = cache.data_hash(paths, names)
+        if "reading" not in self.table:
+            return found
+        how = self.table.sort_values("image")["reading"]
+        return hashlib.sha256("\n".join([found, *how]).encode()).hexdigest()
 
-    def images(self, size: int) -> np.ndarray:
-        """All images, uint8 [N, C, size, size] in table order, memory-mapped; both protocols share one cache."""
-        return images.cached(
-            [Path(p) for p in self.table["path"]],
-            list(self.table["image"]),
-            self._pixel_hash,
-            size,
-            self.channels,
-        )
+    @property
+    def channels(self) -> int:
+        """3 where some image is in colour, for a classifier to see."""
+        return 3 if "colour" in self.table and self.table["colour"].any() else 1
+
+    def images(self, size: int, channels: int = 1) -> np.ndarray:
+        """All images, grey or RGB, uint8 [N, channels, size, size] in table order, memory-mapped.
+
+        Both protocols share one cache.
+        """
+        paths, names = [Path(p) for p in self.table["path"]], list(self.table["image"])
+        levels = None
+        if "white" in self.table:
+            levels = decoding.Levels(*(int(self.table[c].iloc[0]) for c in ("black", "white")))
+        return cache.pixels(paths, names, self._pixel_hash, size, channels, levels)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether masks of defects stand beside the rare images."""
+        rare = self.table[self.table["label"] == 1]
+        beside = any(rare[name].map(bool).any() for name in masks.COLUMNS if name in rare)
+        return beside or self.data_set.mask_path is not None
+
+    def masks(self, rows: np.ndarray, size: int) -> np.ndarray:
+        """Masks of the images at `rows`, uint8 [n, 1, size, size], white on the defect.
+
+        Raises StudyError where the data set has none, or one is missing or not readable.
+        """
+        table = self.table.iloc[rows]
+        if any(name in table for name in masks.COLUMNS):
+            return masks.read(table, size)
+        return self.data_set.masks(table["path"].tolist(), size)
+
+    def print_notes(self) -> None:
+        """Say what was left out of the data or mended, wherever they are read."""
+        for note in self.notes:
+            print(f"note: {note}")
 
     def rows(self, partition: str, label: int | None = None) -> np.ndarray:
         """Positions of a partition's images, of one label or both."""
@@ -78,7 +111,7 @@ def load(
 
     `options` are those that readers take, and what a data set does not take is left alone: `view`
     ('PA', 'AP' or 'all') for chestxray14, PA if empty; `folder` (FSL_FOLDER if empty) and
-    `group_pattern` for the domain 'folder' (see `own_folder.read`). `common_class` is for a data set
+    `group_pattern` for the domain 'folder' (see `folder.read`). `common_class` is for a data set
     whose classes are not known beforehand.
     """
     data_set = registry.get(name)
@@ -102,7 +135,13 @@ def load(
     if protocol == "image":
         table = partitions.by_image(table, name)
     _need_both_classes(name, table, rare_class, common)
-    return Domain(name, rare_class, common, protocol, table, notes=tuple(notes))
+    if (share := table["label"].mean()) > 0.5:
+        notes = [
+            *notes,
+            f"the rare class {rare_class} is the majority: {table['label'].sum()} of {len(table)} "
+            f"images ({share:.0%})",
+        ]
+    return Domain(name, rare_class, common, protocol, table, tuple(notes))
 
 
 def _classes(
@@ -112,7 +151,7 @@ def _classes(
     if data_set.sheet.rare:
         return list(data_set.sheet.rare), data_set.sheet.common
     names = sorted(set(frame["class_name"]))
-    return [*names, "any_defect"], own_folder.find_common(names, rare_class, common_class)
+    return [*names, "any_defect"], folder.find_common(names, rare_class, common_class)
 
 
 def _need_both_classes(name: str, table: pd.DataFrame, rare_class: str, common: str) -> None:

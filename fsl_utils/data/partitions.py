@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fsl_utils import StudyError, store
+from fsl_utils import StudyError
 
 SHIPPED = Path(__file__).parent / "splits"
 TEST_SHARE = 0.35
@@ -72,42 +72,6 @@ def shipped(name: str) -> pd.DataFrame | None:
     """The partition file of an embedded domain (file, group, partition), or None."""
     path = SHIPPED / f"{name}.csv"
     return pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
-
-
-def kept(path: Path, frame: pd.DataFrame, clean: pd.Series, base_share: float) -> pd.Series:
-    """Partition of every row of `frame` (image, group, stratum), made once and kept in `path` (file, group, partition).
-
-    `clean` says of each group whether it may be base. Nothing ever moves: a new image of a known group
-    follows it, new groups are assigned among themselves. Raises StudyError where an image changed its group.
-    """
-    known = pd.DataFrame(columns=["file", "group", "partition"], dtype=str)
-    if path.is_file():
-        known = pd.read_csv(path, dtype=str, keep_default_na=False)
-    before = frame["image"].map(known.set_index("file")["group"])
-    moved = frame["image"][before.notna() & (before != frame["group"])]
-    if len(moved):
-        raise StudyError(
-            f"{len(moved)} images changed their group (first: {moved.iloc[0]}), which could move test images "
-            f"into training: undo it, or delete {path} and all results to split anew"
-        )
-    partition = known.drop_duplicates("group").set_index("group")["partition"]
-    new = frame[~frame["group"].isin(partition.index)]
-    if len(new):
-        groups = new.groupby("group")["stratum"].first()
-        # Named by the groups: were the stream the same each time, single groups would all go to one side.
-        made = assign(new, groups[clean[groups.index]], base_share, " ".join(groups.index))
-        partition = pd.concat([partition, made.groupby(new["group"]).first()])
-    rows = pd.DataFrame(
-        {
-            "file": frame["image"],
-            "group": frame["group"],
-            "partition": frame["group"].map(partition),
-        }
-    )
-    rows = pd.concat([known, rows[~rows["file"].isin(known["file"])]])
-    if len(rows) > len(known):
-        store.write_text(path, rows.sort_values("file").to_csv(index=False, lineterminator="\n"))
-    return frame["group"].map(partition)
 
 
 def by_image(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -173,8 +137,11 @@ def draw(table: pd.DataFrame, number: int, n_real: int) -> Draw:
 
     Raises StudyError with the counts where groups or rare images do not suffice.
     """
-    if n_real < 1:
-        raise StudyError(f"n_real is {n_real}: at least 1 shot is needed")
+    if n_real < 2:
+        raise StudyError(
+            f"n_real is {n_real}: at least 2 shots are needed, since n_real / 2 rare images "
+            "of validation choose the threshold"
+        )
     order = table["image"].to_numpy().argsort(kind="stable")  # not the order of the rows
     labels, groups = table["label"].to_numpy(), table["group"].to_numpy()
     rows = order[(table["partition"].to_numpy() == "development")[order]]
@@ -199,7 +166,8 @@ def draw(table: pd.DataFrame, number: int, n_real: int) -> Draw:
     rare = spread(train[labels[train] == 1], groups, generator("shots", number))
     if n_real > len(rare):
         raise StudyError(
-            f"n_real is {n_real}, but draw {number} has {len(rare)} rare training images ({have}): ask for fewer"
+            f"n_real is {n_real}, but draw {number} has {len(rare)} rare training images ({have}): "
+            + ("ask for fewer" if len(rare) > 1 else "more rare images are needed")
         )
     return Draw(
         number, rare[:n_real], train[labels[train] == 0], rare[n_real:], validation, labels, groups

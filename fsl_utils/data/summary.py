@@ -2,9 +2,8 @@
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
-from fsl_utils.data import domains, images, leaks, partitions
+from fsl_utils.data import decoding, domains, images, leaks, partitions
 
 
 def title(domain: domains.Domain) -> str:
@@ -49,8 +48,7 @@ def image_sizes(domain: domains.Domain) -> pd.DataFrame:
     found = np.zeros((len(domain.table), 2), int)
 
     def read(i):
-        with Image.open(domain.table["path"].iloc[i]) as image:
-            found[i] = image.size
+        found[i] = decoding.size(domain.table["path"].iloc[i])
 
     images.each(read, range(len(found)), "sizes", progress=False)
     return pd.DataFrame(found, columns=["width", "height"]).assign(label=domain.table["label"])

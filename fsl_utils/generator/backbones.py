@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
 )
 
 from fsl_utils import StudyError, store
-from fsl_utils.data import images
+from fsl_utils.data import cache
 from fsl_utils.generator import mini
 
 
@@ -142,7 +142,7 @@ def pretrained(name: str, domain, image_size: int = 64, quantise: str = "") -> P
         return Pretrained(name, base)
     from fsl_utils.generator import large  # transformers is imported only where it is needed
 
-    return Pretrained(name, base, large.prompts(domain), domain.channels, image_size)
+    return Pretrained(name, base, large.prompts(domain), 1, image_size)
 
 
 def check_size(backbone, image_size: int) -> None:
@@ -170,7 +170,7 @@ def identity(name: str, quantise: str = "") -> str:
         else []
     )
     base = (
-        images.data_hash(files, [str(p.relative_to(local)) for p in files])
+        cache.data_hash(files, [str(p.relative_to(local)) for p in files])
         if local
         else CARDS[name].revision
     )

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from fsl_utils.data import augmentation, partitions
 from fsl_utils.data.datasets import registry
-from fsl_utils.generator import mini, regions
+from fsl_utils.generator import mini
 from fsl_utils.generator.adapter import AdapterRequest
 
 
@@ -37,10 +37,9 @@ def weights(cover: torch.Tensor, clean: torch.Tensor, defect: float) -> torch.Te
 def masks(request: AdapterRequest, size: int) -> np.ndarray:
     """Pixel masks of the shots, uint8 [n, 1, size, size], white on the defect; black where there are none or no setting asks for them."""
     task, tuning = request.task, request.settings
-    if not regions.has_masks(task.domain) or (tuning.defect == 1 and tuning.zoom == 1):
+    if not task.domain.has_masks or (tuning.defect == 1 and tuning.zoom == 1):
         return np.zeros((task.n_real, 1, size, size), np.uint8)
-    paths = task.domain.table["path"].iloc[task.draw.shots].tolist()
-    return registry.get(task.domain.name).masks(paths, size)
+    return task.domain.masks(task.draw.shots, size)
 
 
 class Batches:

@@ -25,24 +25,19 @@ MARKED = 32  # grey level of a scaled-down mask from which a pixel counts as mar
 SMOOTH = 1.0  # standard deviation of the blur of DiffEdit's map, in latent pixels
 
 
-def has_masks(domain) -> bool:
-    """Whether pixel masks stand beside the domain's rare images."""
-    return registry.get(domain.name).mask_path is not None
-
-
 def masks(task: FewShotTask, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The shots that have a mask with a mark, as positions in the domain's table [n], and these masks, bool [n, size, size].
 
     A few rare tiles have an empty mask. Raises StudyError where no shot has a mark, or a mask is missing.
     """
     shots = task.draw.shots
-    paths = task.domain.table["path"].iloc[shots].tolist()
-    found = registry.get(task.domain.name).masks(paths, size)[:, 0] >= MARKED
+    found = task.domain.masks(shots, size)[:, 0] >= MARKED
     marked = found.any(axis=(1, 2))
     if not marked.any():
         raise StudyError(
-            f"none of the masks of the {len(paths)} shots of draw {task.draw.number} marks a pixel (first: {paths[0]}): "
-            "take another draw, or a mode without masks"
+            f"none of the masks of the {len(shots)} shots of draw {task.draw.number} marks a pixel "
+            f"(first: {task.domain.table['image'].iloc[shots[0]]}): take another draw, or a mode "
+            "without masks"
         )
     return shots[marked], found[marked]
 
@@ -103,7 +98,7 @@ def of_pool(backbone, pool, numbers, clean: torch.Tensor) -> np.ndarray:
     clean: latents of their sources, [n, C, h, w]. Raises StudyError where an image has no region.
     """
     domain = pool.task.domain
-    if has_masks(domain):
+    if domain.has_masks:
         flips, (_, found) = (
             registry.get(domain.name).flips,
             masks(pool.task, backbone.image_size),

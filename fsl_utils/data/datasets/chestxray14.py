@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from fsl_utils import StudyError, files
-from fsl_utils.data import download, images, partitions
+from fsl_utils.data import decoding, download, images, partitions
 from fsl_utils.data.datasets.sheet import DataSet, Sheet, data_root
 from fsl_utils.data.datasets.tables import need_folder, read_csv, some
 
@@ -206,7 +206,7 @@ def _fetch_archive(folder: Path, n: int) -> None:
         paths = sorted((unpacked / "images").iterdir())
         if not paths:
             raise StudyError(f"{archive}: holds no images/*.png; not the official archive")
-        images.each(lambda path: images.decode(path, 1), paths, f"checking images_{n:03d}")
+        images.each(lambda path: decoding.decode(path, 1), paths, f"checking images_{n:03d}")
         os.rename(unpacked, folder / f"images_{n:03d}")
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)

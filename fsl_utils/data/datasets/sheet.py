@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from fsl_utils import ROOT, StudyError
-from fsl_utils.data import images
+from fsl_utils.data import decoding, images
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class DataSet:
         files = [self.mask_path(path) for path in paths]
         if not self.mask_values:
             return images.read_all(files, size, 1, progress=False)
-        marks = [np.isin(images.decode(file, 1), self.mask_values) for file in files]
+        marks = [np.isin(decoding.decode(file, 1), self.mask_values) for file in files]
         white = [Image.fromarray(np.uint8(255) * mark) for mark in marks]
         return np.stack([images.to_array(mask, size) for mask in white])
 
