@@ -264,6 +264,7 @@ def test_results_that_were_harmed_are_made_again(notebooks, own_store, client):
         assert len(finished(nodes)) == 3 and dummies.table(own_store) == whole
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_and_a_node_that_kills_workers_given_up(
     notebooks, own_store
 ):
@@ -318,6 +319,7 @@ def killed_at_random(tmp_path, monkeypatch, kills: int, draws: int, how: str) ->
     assert tables[0] == tables[1] and len(json.loads(tables[0])) == 3 * draws
 
 
+@pytest.mark.slow
 def test_a_killed_driver_goes_on(tmp_path, monkeypatch):
     killed_at_random(tmp_path, monkeypatch, kills=2, draws=2, how="threads")
 

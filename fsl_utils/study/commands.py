@@ -186,7 +186,11 @@ def _run(nodes: list, done: int, arguments, workers: int, threads: int) -> dict:
             timeout=arguments.timeout * 3600,
             retries=arguments.retries,
         )
-        return progress.show(nodes, states)
+        try:
+            return progress.show(nodes, states)
+        except KeyboardInterrupt:
+            engine.interrupt()
+            raise
 
 
 def _publish(arguments, out: Path, folders: list, kept: set, before: set, begin: float) -> None:

@@ -6,12 +6,14 @@ and moves the work of a worker that dies. Nothing is decided by who is running w
 two drivers run at once leaves one whole result.
 """
 
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import dask
+import psutil
 from dask.system import CPU_COUNT
 from distributed import Client, Future, KilledWorker, LocalCluster
 from distributed.system import MEMORY_LIMIT
@@ -22,6 +24,7 @@ from fsl_utils.study.runs import RunRequest, finished
 
 NODE_MEMORY = 2 * 2**30  # bytes a notebook may need: the quickstart's largest takes 1.5 GiB
 
+GRACE = 20  # seconds for the checkpoints of what is interrupted
 ANSWER = "10s"  # within which a scheduler answers
 
 # A laptop that slept or a busy machine is no reason to give a worker up; one whose process died is
@@ -153,6 +156,17 @@ def run(
             if node in ended:
                 del futures[node]
         yield ended
+
+
+def interrupt() -> None:
+    """Interrupt the notebooks that run on this machine: fine-tuning writes a checkpoint first."""
+    kernels = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            if "ipykernel_launcher" in child.cmdline():
+                child.send_signal(signal.SIGINT)
+                kernels.append(child)
+    psutil.wait_procs(kernels, timeout=GRACE)
 
 
 def _connected(client: Client) -> None:

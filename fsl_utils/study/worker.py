@@ -154,6 +154,8 @@ def _failure(error: Exception, name: str, target: Path, timeout: float | None) -
         )
     else:
         what = f"{type(error).__name__}: {error}"
+    if getattr(error, "ename", "") == "KeyboardInterrupt":
+        return StudyError(f"{name.rsplit('-', 1)[0]} was interrupted")
     kept = store.opened() / "failed"
     with suppress(OSError, StudyError):  # of a full disk the message matters, not the copy
         store.write_whole(kept / f"{name}.ipynb", lambda partial: shutil.copy(target, partial))
