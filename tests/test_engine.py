@@ -225,7 +225,7 @@ def test_what_jupyter_saves_changes_no_run(notebooks):
 def test_other_settings_of_fine_tuning_are_another_run(notebooks, monkeypatch):
     node = dummies.nodes([0])[0]
     before = RunRequest.of(node).key
-    monkeypatch.setitem(settings.DOMAINS, "elpv", {"rank": 8})
+    monkeypatch.setitem(settings.BACKBONES, "mini", (settings.FineTuning, {"rank": 8}))
     assert RunRequest.of(node).key != before
 
 
