@@ -1,12 +1,14 @@
-"""Simulated studies with the structure of the real ones: groups of unequal size, draws that share images.
+"""Simulated studies with the structure of the real ones: unequal groups, draws that share images.
 
 A population is a domain table with groups, and hidden qualities of its images. Draws are those of
 `partitions.draw`. A cell's score of an image is the logistic of: the image's own difficulty, its
 group's, the label times the strength of the classifier, and noise. The strength is that of the arm
-plus the mean quality of the draw's shots for that arm, so that draws which share shots resemble each other.
+plus the mean quality of the draw's shots for that arm, so that draws which share shots are
+alike.
 """
 
 import hashlib
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -70,7 +72,7 @@ POOLED = (
 
 
 def population(seed: int = 0, groups: int = 45, mean_size: float = 18) -> pd.DataFrame:
-    """A domain table of one task: image, label, group, stratum, partition, and the hidden `difficulty`."""
+    """A domain table of one task, with the hidden `difficulty` of its images."""
     rng = np.random.default_rng(seed)
     sizes = np.maximum(3, rng.lognormal(np.log(mean_size), 0.7, groups)).astype(int)
     share = rng.beta(0.7, 1.6, groups)
@@ -101,16 +103,18 @@ def strengths(
     spread: float = 2.0,
     base: float = 1.5,
 ) -> dict:
-    """Strength of the classifier for every (arm, ratio): [draws]. An arm's mean over all these draws is what `arms` says."""
-    together = rng.normal(
-        0, spread, images
-    )  # a good shot is good for all arms, and for some more than for others
-    found = {}
+    """Strength of the classifier for every (arm, ratio): [draws].
+
+    An arm's mean over all these draws is what `arms` says.
+    """
+    # A good shot is good for all arms, and for some more than for others.
+    together = rng.normal(0, spread, images)
+    strength = {}
     for key, gain in arms.items():
         quality = together + rng.normal(0, spread / 2, images)
         value = np.array([quality[draw.shots].mean() for draw in draws])
-        found[key] = base + gain + value - value.mean()
-    return found
+        strength[key] = base + gain + value - value.mean()
+    return strength
 
 
 def scores_of(
@@ -134,66 +138,71 @@ def study(
     """Cells and scores of a whole study, as they stand in the tables."""
     rng = np.random.default_rng([seed, len(domain)])
     table = population(seed + len(domain))
-    made = [partitions.draw(table, number, n_real) for number in range(draws)]
-    strength = strengths(arms, made, len(table), rng)
-    test = np.flatnonzero(table["partition"] == "test")
+    splits = {"": table}
+    if evaluated_on == "fold":
+        splits = {str(fold): partitions.outer_fold(table, fold) for fold in range(5)}
     cells, scores = [], []
-    for (arm, ratio), draw, s in (
-        (key, draw, s) for key in arms for draw in made for s in range(seeds)
-    ):
-        pooled = arm in POOLED
-        settings = {
-            "domain": domain,
-            "rare_class": "defective",
-            "protocol": "group",
-            "image_size": 64,
-            "n_real": n_real,
-            "classifier": "probe",
-            "init": "imagenet",
-            "evaluated_on": evaluated_on,
-            "backbone": "mini" if pooled else "",
-            "mode": "text" if pooled else "",
-            "base": "0123456789ab" if pooled else "",
-            "pool": hexed(f"pool {domain} {draw.number}") if pooled else "",
-            "draw": draw.number,
-            "fold": "",
-            "seed": s,
-            "arm": arm,
-            "ratio": ratio,
-            **setting,
-        }
-        cell = hexed(str(settings))
-        parts = {
-            "choosing": draw.choosing,
-            "validation": np.setdiff1d(draw.validation, draw.choosing),
-        }
-        if evaluated_on == "test":
-            parts = {"choosing": draw.choosing, "test": test}
-        rows = np.concatenate(list(parts.values()))
-        frame = pd.DataFrame(
-            {
-                "cell": cell,
-                "image": table["image"].to_numpy()[rows],
-                "group": table["group"].to_numpy()[rows],
-                "partition": np.repeat(list(parts), [len(r) for r in parts.values()]),
-                "label": table["label"].to_numpy()[rows],
-                "score": scores_of(table, rows, strength[arm, ratio][draw.number], rng),
+    for fold, split in splits.items():
+        made = [partitions.draw(split, number, n_real) for number in range(draws)]
+        strength = strengths(arms, made, len(table), rng)
+        for (arm, ratio), draw, s in itertools.product(arms, made, range(seeds)):
+            settings = {
+                "domain": domain,
+                "rare_class": "defective",
+                "protocol": "group",
+                "image_size": 64,
+                "n_real": n_real,
+                "classifier": "probe",
+                "init": "imagenet",
+                "evaluated_on": evaluated_on,
+                **_pool(arm, f"pool {domain} {fold}{draw.number}"),
+                "draw": draw.number,
+                "fold": fold,
+                "seed": s,
+                "arm": arm,
+                "ratio": ratio,
+                **setting,
             }
-        )
-        chosen = frame[frame["partition"] == "choosing"]
-        scored = frame[frame["partition"].isin(tables.SCORED_ON[evaluated_on])]
-        threshold = metrics.choose_threshold(chosen["label"], chosen["score"])
-        cells.append(
-            {
-                "cell": cell,
-                **settings,
-                "n_test_groups": scored["group"].nunique(),
-                **metrics.score(scored["label"], scored["score"], threshold),
-                "train_seconds": 1.5,
-            }
-        )
-        scores.append(frame)
+            frame = _scored(split, draw, evaluated_on, strength[arm, ratio][draw.number], rng)
+            scores.append(frame.assign(cell=hexed(str(settings))))
+            cells.append(
+                {"cell": hexed(str(settings)), **settings, **_measured(frame, evaluated_on)}
+            )
     return pd.DataFrame(cells)[tables.CELL_COLUMNS], pd.concat(scores, ignore_index=True)
+
+
+def _pool(arm: str, name: str) -> dict:
+    if arm not in POOLED:
+        return {"backbone": "", "mode": "", "base": "", "pool": ""}
+    return {"backbone": "mini", "mode": "text", "base": "0123456789ab", "pool": hexed(name)}
+
+
+def _scored(table, draw, evaluated_on: str, strength: float, rng) -> pd.DataFrame:
+    """The rows of scores.parquet of one cell."""
+    parts = {
+        "choosing": draw.choosing,
+        "validation": np.setdiff1d(draw.validation, draw.choosing),
+    }
+    if evaluated_on != "validation":
+        test = np.flatnonzero(table["partition"] == "test")
+        parts = {"choosing": draw.choosing, "test": test}
+    rows = np.concatenate(list(parts.values()))
+    return table.iloc[rows][["image", "group", "label"]].assign(
+        partition=np.repeat(list(parts), [len(r) for r in parts.values()]),
+        score=scores_of(table, rows, strength, rng),
+    )
+
+
+def _measured(frame: pd.DataFrame, evaluated_on: str) -> dict:
+    """The metric columns of one cell."""
+    chosen = frame[frame["partition"] == "choosing"]
+    scored = frame[frame["partition"].isin(tables.SCORED_ON[evaluated_on])]
+    threshold = metrics.choose_threshold(chosen["label"], chosen["score"])
+    return {
+        "n_test_groups": scored["group"].nunique(),
+        **metrics.score(scored["label"], scored["score"], threshold),
+        "train_seconds": 1.5,
+    }
 
 
 def write(folder, cells: pd.DataFrame, scores: pd.DataFrame):

@@ -1,4 +1,4 @@
-"""Tables behind the figures: each number against pandas, scikit-learn or a closed form, on simulated studies."""
+"""Tables behind the figures, each number against pandas, scikit-learn or a closed form."""
 
 import numpy as np
 import pandas as pd
@@ -39,7 +39,7 @@ def test_contrasts_are_paired(few):
     study = resampling.resample(cells, scores)
     same = contrasts.contrast(study, ("real", 0.0), ("real", 0.0))
     assert same["difference"] == same["low"] == same["high"] == 0 and same["p"] == 1
-    # Another arm with the same scores: with groups resampled apart, the interval would have a width.
+    # Another arm with the same scores: with groups resampled apart, it would have a width.
     twins = cells[cells["arm"] == "real"].assign(arm="twin")
     twins["cell"] = [simulate.hexed(cell) for cell in twins["cell"]]
     doubled = scores[scores["cell"].isin(cells[cells["arm"] == "real"]["cell"])]
@@ -69,6 +69,29 @@ def test_one_draw_has_an_interval_from_its_groups_and_says_so(few):
     assert (
         table["caution"].str.contains("illustration: 1 draw; interval from test groups alone").all()
     )
+
+
+@pytest.mark.parametrize(
+    "low, high, p_holm, expected",
+    [
+        (0.01, 0.2, 0.01, "better"),
+        (-0.2, -0.01, 0.01, "worse"),
+        (-0.01, 0.2, 0.01, "cannot tell"),  # these test images, but not others
+        (0.01, 0.2, 0.06, "cannot tell"),
+        (0.01, 0.2, np.nan, "not tested"),
+        (np.nan, np.nan, 0.01, "cannot tell"),  # one group
+    ],
+)
+def test_one_rule_asks_for_interval_and_p(low, high, p_holm, expected):
+    table = pd.DataFrame({"low": [low], "high": [high], "p_holm": [p_holm]})
+    assert contrasts.verdict(table).tolist() == [expected]
+
+
+def test_bold_before_says_what_remains(whole):
+    table = contrasts.against(resampling.resample(*whole), "duplicate")
+    bold = contrasts.bold_before(table)
+    assert (bold["p_holm"] < 0.05).all() and len(bold) == (table["p_holm"] < 0.05).sum()
+    assert (bold["remains"] == (bold["low"] * bold["high"] > 0)).all()
 
 
 def test_primary_takes_the_larger_p_and_holm_over_domains(few):
@@ -204,7 +227,7 @@ def test_pool_gains_are_against_the_same_draw_and_ratio(whole):
     value = cells[cells["draw"] == row["draw"]].set_index(["arm", "ratio"])["pr_auc"]
     assert row["gain"] == pytest.approx(value["lora", 4.0] - value["duplicate", 4.0])
     assert -1 <= pool_gains.correlation(gains, "kid")["rho"] <= 1
-    with pytest.raises(StudyError, match="pools.csv"):
+    with pytest.raises(StudyError, match=r"pools\.csv"):
         pool_gains.by_pool(cells, pd.concat([pools, pools]))
 
 

@@ -1,4 +1,4 @@
-"""Properties of partitions and draws over random tables: nothing leaks, whatever the groups look like."""
+"""Properties of partitions and draws over random tables: nothing leaks, whatever the groups."""
 
 import numpy as np
 import pandas as pd
@@ -63,7 +63,7 @@ def test_a_draw_never_leaks(table, number, n_real):
     assert set(both) == set(np.flatnonzero(table["partition"] == "development"))  # and none lost
     assert len(draw.shots) == n_real and (labels[draw.shots] == 1).all()
     assert (labels[draw.more] == 1).all() and (labels[draw.common] == 0).all()
-    # What chooses thresholds: within validation, capped at half the shots, both classes where it can hold any.
+    # What chooses thresholds: within validation, rare images capped at half the shots.
     assert set(draw.choosing) <= set(draw.validation)
     assert labels[draw.choosing].sum() <= n_real // 2
     assert draw.n_rare_seen == n_real + labels[draw.choosing].sum()
@@ -119,6 +119,50 @@ def test_row_order_does_not_matter(table, number, random):
                 if part in ("shots", "more")
                 else set(names[0]) == set(names[1])
             )
+
+
+def folded(table, folds):
+    """The table under each outer fold, or None where groups are too few for that."""
+    try:
+        return [partitions.outer_fold(table, number, folds) for number in range(folds)]
+    except StudyError:
+        return None
+
+
+@given(tables(), st.integers(2, 6), st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None)
+def test_every_group_but_base_is_test_in_exactly_one_outer_fold(table, folds, random):
+    outer = folded(table, folds)
+    if outer is None:
+        return
+    on_test = np.array([fold["partition"] == "test" for fold in outer])
+    base = (table["partition"] == "base").to_numpy()
+    assert (on_test.sum(0) == np.where(base, 0, 1)).all()
+    for fold in outer:
+        assert ((fold["partition"] == "base") == base).all()
+        assert fold.groupby("group")["partition"].nunique().max() == 1
+        assert set(fold["partition"]) <= {"base", "development", "test"}
+    # Each stratum, with and without rare images, is spread evenly over the folds.
+    has_rare = table.groupby("group")["label"].transform("max")
+    groups = table.assign(has_rare=has_rare)[~base].drop_duplicates("group")
+    for _, stratum in groups.groupby(["has_rare", "stratum"]):
+        sizes = on_test[:, stratum.index].sum(1)
+        assert sizes.max() - sizes.min() <= 1
+    mixed = table.sample(frac=1, random_state=random.randrange(2**32))
+    again = folded(mixed, folds)
+    assert all(
+        (one["partition"] == other["partition"]).all()
+        for one, other in zip(outer, [fold.sort_index() for fold in again])
+    )
+
+
+def test_an_outer_fold_that_cannot_be_is_refused():
+    table = simple()
+    with pytest.raises(StudyError, match="outer fold 5 is not there: it is 0 to 4"):
+        partitions.outer_fold(table, 5)
+    one = table.assign(label=(table["group"] == "g03").astype(int))
+    with pytest.raises(StudyError, match="no rare image on its test side: 20 groups, 1 of them"):
+        partitions.outer_fold(one, 0)
 
 
 @given(tables())

@@ -69,7 +69,7 @@ def test_expanded_interval_is_students_for_normal_means():
 def simulated_differences(
     effect: float, evaluated_on: str, count: int, draws: int = 10, replicates: int = 0
 ):
-    """PR-AUC of one arm minus another: [count, draws, 1 + replicates], and the true mean over all draws."""
+    """PR-AUC of one arm minus another: [count, draws, 1 + replicates]."""
     rng = np.random.default_rng(5)
     table = simulate.population(1)
     labels, groups = table["label"].to_numpy(), pd.factorize(table["group"])[0]
@@ -126,3 +126,79 @@ def test_power_is_that_of_students_t():
     promised = reference.nct.sf(edge, 9, shift) + reference.nct.cdf(-edge, 9, shift)
     assert 0.3 < promised < 0.99  # the case says something
     assert (p <= 0.05).mean() == pytest.approx(promised, abs=0.12)
+
+
+# -- Outer folds: each group is test once in every draw
+
+
+@pytest.fixture(scope="module")
+def on_folds():
+    arms = {("real", 0.0): 0.0, ("lora", 4.0): 0.6}
+    return simulate.study(arms=arms, draws=3, seeds=2, evaluated_on="fold")
+
+
+def test_a_draw_is_the_mean_over_its_folds(on_folds):
+    cells, scores = on_folds
+    study = resampling.resample(cells, scores)
+    expected = cells.groupby(["arm", "ratio", "draw"])["pr_auc"].mean().unstack()
+    pd.testing.assert_frame_equal(study.points, expected, check_names=False, check_dtype=False)
+    table = simulate.population(4)  # of elpv: all of its groups are scored
+    assert study.scored["n_groups"] == table["group"].nunique()
+    assert study.scored["n_rare"] == table["label"].sum()
+    assert len(study.cells["lora", 4.0][0]) == 5 * 2
+
+
+def test_a_draw_without_all_of_its_folds_is_left_out(on_folds):
+    cells, scores = on_folds
+    lost = (cells["arm"] == "lora") & (cells["draw"] == 1) & (cells["fold"] == "2")
+    study = resampling.resample(cells[~lost], scores)
+    assert np.isnan(study.points.loc[("lora", 4.0), 1])
+    assert study.points.notna().sum().sum() == 5
+
+
+def test_groups_weigh_the_same_in_all_cells_under_folds(on_folds):
+    """Were they weighed apart in each arm, an arm against its double would have an interval."""
+    cells, scores = on_folds
+    twins = cells[cells["arm"] == "real"].assign(arm="twin")
+    names = dict(zip(twins["cell"], twins["cell"].map(simulate.hexed)))
+    doubled = scores[scores["cell"].isin(names)]
+    study = resampling.resample(
+        pd.concat([cells, twins.assign(cell=twins["cell"].map(names))]),
+        pd.concat([scores, doubled.assign(cell=doubled["cell"].map(names))]),
+    )
+    assert (study.replicates["twin", 0.0] == study.replicates["real", 0.0]).all()
+
+
+# -- What stands in every table
+
+
+@pytest.mark.parametrize("metric", ["pr_auc", "auroc", "f1", "pr_auc_balanced"])
+def test_no_skill_is_what_a_constant_score_has(few, metric):
+    cells, scores = few
+    study = resampling.resample(cells, scores, metric)
+    constant = resampling.resample(cells, scores.assign(score=0.7), metric)
+    assert study.scored["no_skill"] == pytest.approx(constant.points.to_numpy().mean())
+
+
+def test_numbers_scored_are_those_of_the_test_images(few):
+    cells, scores = few
+    _, columns = resampling.resample(cells, scores).shared(("real", 0.0))
+    test = scores[scores["partition"] == "test"].drop_duplicates("image")
+    rare = test[test["label"] == 1]
+    assert columns["n_rare"] == len(rare) and columns["n_groups"] == test["group"].nunique()
+    assert columns["n_rare_groups"] == rare["group"].nunique()
+
+
+def test_a_threshold_chosen_on_what_it_is_scored_on_is_called_in_sample(few):
+    on_validation = simulate.study(arms=simulate.FEW, draws=2, evaluated_on="validation")
+    assert "in-sample" in resampling.resample(*on_validation, "f1_at_threshold").cautions()
+    assert "in-sample" not in resampling.resample(*on_validation, "f1").cautions()
+    assert "in-sample" not in resampling.resample(*few, "f1_at_threshold").cautions()
+
+
+def test_few_draws_have_intervals_finer_than_their_extremes():
+    values = np.random.default_rng(0).normal(0, 1, (5, 1000))
+    means = resampling.over_draws(values)
+    assert len(means) == resampling.RESAMPLES
+    low, high = resampling.interval(means, 5)
+    assert means.min() < low < high < means.max()

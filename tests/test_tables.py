@@ -1,4 +1,4 @@
-"""Reading results: which cells may be averaged, and what is noticed in tables that were edited or damaged."""
+"""Reading results: which cells may be averaged, and which edits and damages are noticed."""
 
 import pandas as pd
 import pytest

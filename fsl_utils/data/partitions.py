@@ -88,6 +88,32 @@ def by_image(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return table.assign(partition=table["partition"].where(~rest, redrawn))
 
 
+def outer_fold(table: pd.DataFrame, number: int, folds: int = 5) -> pd.DataFrame:
+    """The table with outer fold `number` of its groups as test and the others as development.
+
+    Base stays as it is; every other group is test in exactly one fold. Each fold has the same share
+    of every stratum, apart by whether a group has rare images, to within one group. For data
+    sets whose test partition was opened: here it becomes development. Raises StudyError where
+    there is no such fold, or one side of it lacks a class.
+    """
+    if not 0 <= number < folds:
+        raise StudyError(f"outer fold {number} is not there: it is 0 to {folds - 1}")
+    ours = table["partition"] != "base"
+    groups = table[ours].groupby("group").agg(rare=("label", "max"), stratum=("stratum", "first"))
+    groups = groups.iloc[generator("outer folds").permutation(len(groups))]
+    groups = groups.sort_values(["rare", "stratum"], kind="stable")
+    test = table["group"].isin(groups.index[number::folds])
+    partition = table["partition"].where(~ours, np.where(test, "test", "development"))
+    for side in ("test", "development"):
+        for label, word in ((1, "rare"), (0, "common")):
+            if not (table["label"][partition == side] == label).any():
+                raise StudyError(
+                    f"outer fold {number} of {folds} has no {word} image on its {side} side: "
+                    f"{len(groups)} groups, {groups['rare'].sum()} of them with rare images"
+                )
+    return table.assign(partition=partition)
+
+
 @dataclass(frozen=True)
 class Draw:
     """One draw: positions into the domain's table. `shots` are ordered, so the 20 are in the 50.
