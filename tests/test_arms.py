@@ -84,7 +84,7 @@ def test_a_new_arm_is_one_entry(task, monkeypatch):
     monkeypatch.setitem(arms.ARMS, "synth_common", arms.Arm(both))
     rare, common = training("synth_common", 2, task)
     assert np.array_equal(rare, task.draw.shots) and (common == -2).sum() == 2 * task.n_real
-    assert arms.planned(["synth_common"], [0, 2], "probe") == [("synth_common", 2.0)]
+    assert classifiers.get("probe").planned(["synth_common"], [0, 2]) == [("synth_common", 2.0)]
 
 
 def test_unknown_names():
@@ -97,7 +97,10 @@ def test_unknown_names():
 
 
 def test_ratios_without_meaning_are_zero():
-    assert arms.pairs(["real", "augment"], [1, 2], "resnet18") == [("real", 0), ("augment", 0)]
-    assert arms.pairs(["augment"], [1, 2], "probe") == [("augment", 1), ("augment", 2)]
-    assert arms.pairs(["lora"], [0, 1], "probe") == [("lora", 1)]
-    assert arms.planned(["focal", "crt", "balanced", "lora_crt"], [1], "probe") == []
+    assert classifiers.get("resnet18").pairs(["real", "augment"], [1, 2]) == [
+        ("real", 0),
+        ("augment", 0),
+    ]
+    assert classifiers.get("probe").pairs(["augment"], [1, 2]) == [("augment", 1), ("augment", 2)]
+    assert classifiers.get("probe").pairs(["lora"], [0, 1]) == [("lora", 1)]
+    assert classifiers.get("probe").planned(["focal", "crt", "balanced", "lora_crt"], [1]) == []

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from fsl_utils import StudyError
-from fsl_utils.classifier import classifiers, sources
+from fsl_utils.classifier import sources
 from fsl_utils.classifier.sources import ImageSource
 
 
@@ -24,10 +24,10 @@ class Arm:
         del recipe["source"]
         return recipe
 
-    def ratios(self, ratios: list[float], classifier: str) -> list[float]:
-        """The ratios at which it is run: all, or 0 alone where a ratio has no meaning."""
+    def ratios(self, ratios: list[float], classifier) -> list[float]:
+        """The ratios at which a classifier is run: all, or 0 alone where a ratio has no meaning."""
         # Classifiers of frozen features are given so many augmented copies.
-        copies = classifiers.get(classifier).features and self.augmentation == "strong"
+        copies = classifier.features and self.augmentation == "strong"
         if not self.source.scales and not copies:
             return [0.0]
         # At 0x these arms are `real`; a cell of its own would be the same again.
@@ -61,14 +61,3 @@ def get(name: str) -> Arm:
     if name not in ARMS:
         raise StudyError(f"unknown arm '{name}': known are {', '.join(ARMS)}")
     return ARMS[name]
-
-
-def pairs(names: list[str], ratios: list[float], classifier: str) -> list[tuple[str, float]]:
-    """(arm, ratio) of all that is asked of a classifier, whether or not it can be."""
-    return [(name, ratio) for name in names for ratio in get(name).ratios(ratios, classifier)]
-
-
-def planned(names: list[str], ratios: list[float], classifier: str) -> list[tuple[str, float]]:
-    """Those of `pairs` that the classifier knows, before it is known whether a draw has the images."""
-    known = [name for name in names if not classifiers.get(classifier).why_not(get(name))]
-    return pairs(known, ratios, classifier)

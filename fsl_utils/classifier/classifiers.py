@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from fsl_utils import StudyError
+from fsl_utils.classifier import arms
 
 
 class Classifier:
@@ -25,9 +26,17 @@ class Classifier:
                 f"init is '{init}', but {self.name} begins with {known}: set init='{known}'"
             )
 
-    def why_not(self, arm) -> str:
+    def why_not(self, arm: arms.Arm) -> str:
         """Why it cannot be trained as an arm says, '' where it can."""
         return ""
+
+    def pairs(self, names: list[str], ratios: list[float]) -> list[tuple[str, float]]:
+        """(arm, ratio) of all that is asked of it, whether or not it can be."""
+        return [(name, ratio) for name in names for ratio in arms.get(name).ratios(ratios, self)]
+
+    def planned(self, names: list[str], ratios: list[float]) -> list[tuple[str, float]]:
+        """Those of `pairs` that it knows, before it is known whether a draw has the images."""
+        return self.pairs([name for name in names if not self.why_not(arms.get(name))], ratios)
 
     def settings(self, steps: int) -> dict:
         """What determines its training, as part of a cell's key; `steps`: of the optimiser."""
@@ -49,7 +58,7 @@ class Probe(Classifier):
     features = True
     inits = ("imagenet",)
 
-    def why_not(self, arm) -> str:
+    def why_not(self, arm: arms.Arm) -> str:
         # Balancing it again, or fitting its head twice, gives the same classifier.
         plain = arm.sampling == "natural" and arm.loss == "bce" and not arm.refit
         return "" if plain else "the probe knows no such recipe"

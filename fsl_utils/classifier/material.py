@@ -58,6 +58,10 @@ class Material:
             ),
         )
 
+    def counts(self, n: int) -> dict[str, int]:
+        """How many of these were kept, and how many fell to each rule."""
+        return filters.counts(self.verdicts(n))
+
     def kept(self, n: int) -> np.ndarray:
         """The first n of the rare pool that the filter keeps; there may be fewer."""
         table = self.verdicts(n)

@@ -106,14 +106,14 @@ def cells(task: FewShotTask, p) -> list[CellRequest]:
             {kind: available[kind] for kind in arms.get(name).source.pools},
             screen(task, p) if arms.get(name).source.screened else None,
         )
-        for name, ratio in arms.pairs(p.arms, p.ratios, p.classifier)
+        for name, ratio in classifier.pairs(p.arms, p.ratios)
         if not why_not(name, ratio, task, p)
     ]
 
 
 def left_out(task: FewShotTask, p) -> list[str]:
     """The arms and ratios of a notebook's parameters that `cells` leaves out, each with the reason, one line each."""
-    pairs = arms.pairs(p.arms, p.ratios, p.classifier)
+    pairs = classifiers.get(p.classifier).pairs(p.arms, p.ratios)
     whys = [(name, ratio, why_not(name, ratio, task, p)) for name, ratio in pairs]
     return [f"{name} at {ratio:g}x is left out: {why}" for name, ratio, why in whys if why]
 

@@ -129,9 +129,7 @@ class Filtered(FromPools):
         return material.kept(n)
 
     def facts(self, material, n: int) -> dict:
-        from fsl_utils.classifier import filters
-
-        return {"filtered": {"wanted": n, **filters.counts(material.verdicts(n))}}
+        return {"filtered": {"wanted": n, **material.counts(n)}}
 
 
 @dataclass(frozen=True)

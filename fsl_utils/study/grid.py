@@ -195,7 +195,7 @@ def _task(
 
 def planned(run: dict) -> list[tuple[str, float]]:
     """(arm, ratio) of the cells of a run, whether or not a draw has the images for each."""
-    return arms.planned(run["arms"], run["ratios"], run["classifier"])
+    return classifiers.get(run["classifier"]).planned(run["arms"], run["ratios"])
 
 
 def nodes(runs: list[dict]) -> list[Node]:
