@@ -67,7 +67,7 @@ def test_an_unknown_parameter_is_refused(tmp_path):
         run("02_lora_finetuning", tmp_path, n_reel=3)
 
 
-SMALL = dict(n_real=10, adapter_steps=2, steps=2, n_images=10, filter_steps=2)
+SMALL = {"n_real": 10, "adapter_steps": 2, "steps": 2, "n_images": 10, "filter_steps": 2}
 
 
 def present(domain: str) -> bool:

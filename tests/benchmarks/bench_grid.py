@@ -1,8 +1,9 @@
-"""Speed of the grid: `python tests/benchmarks/bench_grid.py [--small] [PART ...]`; about 8 minutes on two idle cores.
+"""Speed of the grid: `python tests/benchmarks/bench_grid.py [--small] [PART ...]`; about 8 minutes
+on two idle cores.
 
-Prints, beside what was promised: the engine's overhead a notebook against papermill alone, the time for a node already done, 10,000 done
-cells (seconds, megabytes), two one-thread workers against one, the quickstart grid against every cell by itself, and a graph of dummy
-nodes with the milliseconds that the scheduler spends on each.
+Prints, beside what was promised: the engine's overhead a notebook against papermill alone, the time
+for a node already done, 10,000 done cells (seconds, megabytes), two one-thread workers against one,
+and a graph of dummy nodes with the milliseconds that the scheduler spends on each.
 """
 
 import hashlib
@@ -21,15 +22,12 @@ import dummies
 from fsl_utils import ROOT, files, params, store
 from fsl_utils.study import costs, grid, notebooks, runs
 
-NODE = costs.SHIPPED["cells probe at 64"][
-    0
-]  # core-seconds of a probe notebook, against which an overhead is held
-FIT = 0.03  # of one probe (mean of results/quickstart/tables/cells.csv), and of all else that a notebook 04 does:
-FIXED = NODE - 30 * FIT  # start, images, features
+# Core-seconds of a probe notebook, against which an overhead is held.
+NODE = costs.SHIPPED["cells probe at 64"][0]
 
 
 def alone(nodes: list) -> float:
-    """Seconds of the notebooks of `nodes` under papermill alone, one after the other in this process."""
+    """Seconds of the notebooks of `nodes` under papermill alone, one after the other."""
     import papermill
 
     begin = time.perf_counter()
@@ -73,13 +71,13 @@ def overhead(folder: Path, draws: int) -> None:
             rounds.append((engined(nodes, 1) - one) / len(nodes))
         each = statistics.median(rounds)
         print(
-            f"overhead a notebook: {each:.2f} s = {each / NODE:.1%} of a notebook of {NODE:.0f} s (promised: 5 %)"
+            f"overhead a notebook: {each:.2f} s = {each / NODE:.1%} of a notebook of {NODE:.0f} s "
+            "(promised: 5 %)"
         )
         begin = time.perf_counter()
         assert len(runs.finished(nodes)) == len(nodes)
-        print(
-            f"a node already done: {(time.perf_counter() - begin) / len(nodes) * 1000:.1f} ms (promised: 200 ms)"
-        )
+        done = (time.perf_counter() - begin) / len(nodes) * 1000
+        print(f"a node already done: {done:.1f} ms (promised: 200 ms)")
 
 
 def workers(folder: Path, draws: int, seconds: float) -> None:
@@ -89,12 +87,14 @@ def workers(folder: Path, draws: int, seconds: float) -> None:
             os.environ["FSL_STORE"] = str(folder / f"store{number}")
             spent[number] = engined(dummies.nodes(range(draws)), number)
     print(
-        f"{4 * draws} notebooks of {seconds:g} s: one worker {spent[1]:.1f} s, two {spent[2]:.1f} s: {spent[1] / spent[2]:.2f}x (promised: 1.7x)"
+        f"{4 * draws} notebooks of {seconds:g} s: one worker {spent[1]:.1f} s, two "
+        f"{spent[2]:.1f} s: {spent[1] / spent[2]:.2f}x (promised: 1.7x)"
     )
 
 
 def recognised(folder: Path, n: int) -> None:
-    """n done cells, each with a run of its own (the worst case: a run holds many), looked through by a fresh process."""
+    """n done cells, each with a run of its own (the worst case: a run holds many), looked through
+    by a fresh process."""
     files.sync = lambda path: None  # the benchmark's own set-up need not survive a power cut
     os.environ["FSL_STORE"] = str(folder / "store")
     scores = hashlib.sha256(b"").digest() * 1000  # 32 KB, as the scores of 600 images
@@ -127,23 +127,26 @@ from pathlib import Path
 from fsl_utils import params
 from fsl_utils.study import grid, runs
 with dummies.taken(Path({str(folder / "notebooks")!r})):
-    base = {{name: params.default(name) for name in params.TABLE}} | {{"arms": ["real"], "ratios": [1.0]}}
+    base = {{name: params.default(name) for name in params.TABLE}}
+    base |= {{"arms": ["real"], "ratios": [1.0]}}
     nodes = grid.nodes([base | {{"draw": draw}} for draw in range({n})])
     assert len(runs.finished(nodes)) == {n}
-print(f"{n} done cells: {{time.perf_counter() - begin:.1f}} s ({{time.process_time():.1f}} s of processor), "
-      f"{{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}} MB (promised for 10000: 20 s, 500 MB)")
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(f"{n} done cells: {{time.perf_counter() - begin:.1f}} s, {{time.process_time():.1f}} s of "
+      f"processor, {{peak:.0f}} MB (promised for 10000: 10 s, 500 MB)")
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def graph(folder: Path, draws: int) -> None:
-    """Dask's and the driver's share of a node: nodes that do nothing at all, on two workers within this process."""
+    """Dask's and the driver's share of a node: nodes that do nothing at all, on two workers within
+    this process."""
     from distributed import Client
 
     from fsl_utils.study import engine, worker
 
     os.environ["FSL_STORE"] = str(folder / "store")
-    done, worker.execute = worker.execute, lambda *_: str(folder)
+    done, worker.execute = worker.execute, lambda *_: None
     with (
         dummies.taken(dummies.write(folder / "notebooks")),
         Client(
@@ -155,45 +158,18 @@ def graph(folder: Path, draws: int) -> None:
         *_, ended = engine.run(nodes, client, threads=1)
         wall, processor = time.perf_counter() - begin, time.process_time() - processor
     worker.execute = done
-    assert all(ended[node] == folder for node in nodes)
+    assert all(isinstance(ended[node], Path) for node in nodes)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     each = processor / len(nodes)
     print(
-        f"{len(nodes)} dummy nodes: {wall:.1f} s, {1000 * each:.1f} ms of processor a node, {peak:.0f} MB; "
-        f"one scheduler keeps {NODE / each:.0f} workers busy with notebooks of {NODE:.0f} s"
+        f"{len(nodes)} dummy nodes: {wall:.1f} s, {1000 * each:.1f} ms of processor a node, "
+        f"{peak:.0f} MB; one scheduler keeps {NODE / each:.0f} workers busy with notebooks of "
+        f"{NODE:.0f} s"
     )
-
-
-def shared() -> None:
-    """Every cell by itself, with its own adapter, its own pool of the size that its ratio asks, its report and its features,
-    against the grid. Nothing is run: both are sums of the stage costs that `make study` measured."""
-    table = costs.SHIPPED
-    for name in ("quickstart", "study"):
-        nodes = grid.nodes(grid.read(ROOT / "notebooks" / "grids" / f"{name}.yaml")[1])
-        together, apart, count = sum(costs.of(node, table)[0] for node in nodes), 0.0, 0
-        for node in (node for node in nodes if node.stage == "cells"):
-            v, planned = node.values, grid.planned(node.values)
-            count += len(planned)
-            for arm, ratio in planned:
-                apart += FIXED + (
-                    FIT if v["classifier"] == "probe" else costs.of(node, table)[0] / len(planned)
-                )
-                if grid._tuned(arm):
-                    images = ratio * v["n_real"] * v["steps"]
-                    apart += (
-                        table["adapter mini"][0] * v["adapter_steps"]
-                        + table["pool mini"][0] * images
-                        + table["report mini"][0]
-                    )
-        print(
-            f"{name}: {count} cells each by itself {apart / 3600:.1f} core-hours, as a grid {together / 3600:.1f}: {together / apart:.1%} "
-            "(promised: 10 %; extrapolated from measured stage costs)"
-        )
 
 
 def main(small: bool, parts: list[str]) -> None:
     work = {
-        "shared": lambda _: shared(),
         "graph": lambda path: graph(path, 20 if small else 1000),
         "recognised": lambda path: recognised(path, 300 if small else 10_000),
         "overhead": lambda path: overhead(path, 1 if small else 4),
