@@ -13,8 +13,8 @@ import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from fsl_utils import StudyError
 
@@ -24,7 +24,7 @@ NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.EXDEV)
 
 
-def plain(path: Path) -> BinaryIO:
+def plain(path: Path) -> BufferedReader:
     """Open a file to read its bytes. Raises OSError where it is missing or not a plain file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO would block
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

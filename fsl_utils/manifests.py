@@ -83,7 +83,7 @@ def provenance() -> dict:
     commit = subprocess.run(
         ["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True
     ).stdout.strip()
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
             versions[name] = version(name)
@@ -100,4 +100,4 @@ def provenance() -> dict:
 def threads() -> int:
     """Threads that torch computes with, or the machine's cores where nothing needed torch."""
     torch = sys.modules.get("torch")  # not imported for this: it takes 400 MB
-    return torch.get_num_threads() if torch else os.cpu_count()
+    return torch.get_num_threads() if torch else os.cpu_count() or 1

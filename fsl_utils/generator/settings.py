@@ -3,13 +3,20 @@
 from dataclasses import fields
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+)
 from pydantic.dataclasses import dataclass
 
 from fsl_utils import StudyError
 from fsl_utils.data.datasets import registry
 
-CONFIG = dict(extra="forbid", strict=True, allow_inf_nan=False)
+CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
