@@ -490,10 +490,10 @@ def test_a_cluster_with_certificates_is_taken(tmp_path):
         assert client.submit(lambda: 7).result() == 7
 
 
-def test_a_worker_that_cannot_start_is_said():
-    deadly = {"distributed.worker.preload": ["import os; os.kill(os.getpid(), 9)"]}
+def test_a_worker_that_cannot_start_is_said(monkeypatch):
+    deadly = ["import os; os.kill(os.getpid(), 9)"]
+    monkeypatch.setitem(engine.SETTINGS, "distributed.worker.preload", deadly)
     with (
-        dask.config.set(deadly),
         pytest.raises(StudyError, match=r"no worker could start.*same command"),
         engine.cluster(1),
     ):

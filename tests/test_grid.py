@@ -205,6 +205,18 @@ def test_what_is_no_plain_file_is_refused(tmp_path, capsys):
             assert "not a plain file" in capsys.readouterr().err
 
 
+def test_files_in_the_wrong_places_are_said_in_one_line(file, tmp_path, monkeypatch, capsys):
+    path, wrong = file({"name": "g", "defaults": {}, "sweep": [{"arms": ["real"]}]}), tmp_path / "x"
+    wrong.touch()
+    for name, more in (("FSL_OUT", []), ("FSL_STORE", []), ("FSL_MINI", ["--dry-run"])):
+        with monkeypatch.context() as changed:
+            changed.setenv(name, str(wrong / "y"))
+            out = wrong / "y" if name == "FSL_OUT" else tmp_path / "out"
+            assert main(["grid", str(path), "--out", str(out), *more]) == 1
+        said = capsys.readouterr().err
+        assert str(wrong) in said and said.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "flag, given",
     [("--timeout", "nan"), ("--timeout", "0"), ("--retries", "-1"), ("--workers", "0")],

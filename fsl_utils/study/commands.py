@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from fsl_utils import ROOT, StudyError
+from fsl_utils import ROOT, StudyError, files
 
 
 def domains(_) -> None:
@@ -157,7 +157,8 @@ def _writable(out: Path, linked: bool) -> None:
     is a link that nobody named."""
     if not linked and not out.resolve().is_relative_to((ROOT / "results").resolve()):
         raise StudyError(f"{out} is a link to {out.resolve()}: say where with --out")
-    out.mkdir(parents=True, exist_ok=True)
+    with files.explained(out):
+        out.mkdir(parents=True, exist_ok=True)
     if not os.access(out, os.W_OK):
         raise StudyError(f"{out} is not yours to write to: say where with --out")
 

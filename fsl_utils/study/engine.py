@@ -39,6 +39,9 @@ SETTINGS = {
     # Nothing is served over HTTP, where anybody on this machine could look.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
+    # Ctrl-C reaches workers too; the driver ends them when their notebooks have written what they
+    # had (see `interrupt`).
+    "distributed.worker.preload": ["import signal\nsignal.signal(signal.SIGINT, lambda *_: None)"],
 }
 
 

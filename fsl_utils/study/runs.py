@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from fsl_utils import ROOT, store
+from fsl_utils import ROOT, StudyError, store
 from fsl_utils.generator import settings
 from fsl_utils.generator.settings import FineTuning
 from fsl_utils.request import Request
@@ -74,6 +74,8 @@ def _base(backbone: str, quantise: str) -> str:
     if backbone == "mini":
         shipped = ROOT / "fsl_utils" / "generator" / "weights" / "mini.safetensors"
         path = Path(os.environ.get("FSL_MINI") or shipped)
+        if not path.is_file():
+            raise StudyError(f"{path}: the weights of mini are not there; leave FSL_MINI unset")
         return _hash(path, os.stat(path).st_mtime_ns)
     from fsl_utils.generator import backbones
 

@@ -154,7 +154,7 @@ def _failure(error: Exception, name: str, target: Path, timeout: float | None) -
         )
     else:
         what = f"{type(error).__name__}: {error}"
-    if getattr(error, "ename", "") == "KeyboardInterrupt":
+    if getattr(error, "ename", "") in ("KeyboardInterrupt", "Interrupted"):
         return StudyError(f"{name.rsplit('-', 1)[0]} was interrupted")
     kept = store.opened() / "failed"
     with suppress(OSError, StudyError):  # of a full disk the message matters, not the copy
