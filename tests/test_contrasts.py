@@ -94,6 +94,15 @@ def test_bold_before_says_what_remains(whole):
     assert (bold["remains"] == (bold["low"] * bold["high"] > 0)).all()
 
 
+def test_study_table_ends_with_the_level_without_skill(whole):
+    table = contrasts.study_table(*whole)
+    last = table[table["arm"] == "no skill"].set_index("quantity")["value"]
+    cells, _ = whole
+    assert last["pr_auc"] == pytest.approx(cells["prevalence"].mean()) and last["auroc"] == 0.5
+    assert last["f1_at_threshold"] == pytest.approx(cells["f1_all_positive"].mean())
+    assert "recall_at_threshold" not in last  # can be had for nothing
+
+
 def test_primary_takes_the_larger_p_and_holm_over_domains(few):
     gains = {**simulate.FEW, ("lora_filtered", 4.0): 1.2, ("duplicate", 4.0): 0.3}
     found = [resampling.resample(*few), resampling.resample(*simulate.study("tiles", arms=gains))]

@@ -174,8 +174,8 @@ def study_table(
     """What a paper's table shows of one study, at one ratio: one row an arm and quantity.
 
     Quantities are the metrics SUMMARISED and the PR-AUC differences 'vs duplicate' and 'vs real',
-    each with value, low and high; differences have p_holm, verdict and beats_controls. Metrics
-    that the study lacks are left out.
+    each with value, low and high; differences have p_holm, verdict and beats_controls. The last
+    rows are those of `no skill`. Metrics that the study lacks are left out.
     """
     resampled = {
         metric: resample(cells, scores, metric)
@@ -189,11 +189,18 @@ def study_table(
         table = curves.levels(study).set_index(["arm", "ratio"])
         table = table.loc[keys.intersection(table.index, sort=False)].reset_index()
         parts.append(table.rename(columns={"mean": "value"}).assign(quantity=metric))
+    no_skill = [_no_skill(part) for part in parts]
     compared = against_controls(in_pr_auc, ratio)
     if len(compared):
         compared = compared[compared["control"].isin(["duplicate", "real"])]
         quantity = "vs " + compared["control"]
         parts.append(compared.rename(columns={"difference": "value"}).assign(quantity=quantity))
-    table = pd.concat(parts, ignore_index=True)
+    table = pd.concat([*parts, *no_skill], ignore_index=True)
     tested = [name for name in ("p_holm", "verdict", "beats_controls") if name not in table]
     return table.assign(**dict.fromkeys(tested, math.nan))  # where no control was run
+
+
+def _no_skill(levels: pd.DataFrame) -> pd.DataFrame:
+    """A row like those of `levels`, of a classifier without skill; none where that is no number."""
+    row = levels.head(1).assign(arm="no skill", ratio=0.0, low=math.nan, high=math.nan, cells="")
+    return row.assign(value=row["no_skill"]).dropna(subset="value")

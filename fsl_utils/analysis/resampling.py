@@ -21,11 +21,13 @@ MIN_GROUPS = 10  # groups with rare images, below which an interval over groups 
 LEVEL = 0.95
 REPLICATES = 1000  # of the groups
 RESAMPLES = 20_000  # of the draws, each with one of the replicates
-P_LABEL = (
-    "p (same test images)"  # draws share images: p speaks of these alone, the interval of others
-)
+# How tables head p: draws share test images, so p speaks of these alone, the interval of others.
+P_LABELS = {"p": "p (same test images)", "p_holm": "p after Holm (same test images)"}
 # What costs nothing.
-CONTROLS = ("duplicate", "real", "balanced", "focal", "augment", "crt", "paste")
+CONTROLS = (
+    *("duplicate", "real", "balanced", "focal", "augment", "calibrated", "real_base", "crt"),
+    "paste",
+)
 # What a classifier without skill has: a column of the cells, or a number.
 NO_SKILL = {
     "pr_auc": "prevalence",

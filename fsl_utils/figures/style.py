@@ -142,6 +142,8 @@ def headline(table: pd.DataFrame) -> list[str]:
         said.append(
             f"{fewest} to {most} draws" if fewest < most else f"{most} draw{'s' * (most != 1)}"
         )
+    if "n_rare" in table:
+        said.append(f"{first['n_rare']} rare images, {first['n_groups']} groups scored")
     # The row with the fewest draws has the most to say.
     cautions = max(table["caution"], key=len).split("; ") if "caution" in table else []
     return [
