@@ -82,6 +82,8 @@ class Parameters(Strict):
     device: Literal["auto", "cpu", "cuda"] = _choice("auto")
     tables: str = _text("results/quickstart/tables", "folder with cells.csv and scores.parquet")
     figures: str = _text("results/mine/figures", "folder for figures")
+    details: str = _text("", "folder for tables with intervals, or '' for details/ in `figures`")
+    pdf: bool = Field(False, description="True or False: figures as PDF too")
     metric: Literal["pr_auc", "pr_auc_balanced", "auroc", "f1", "recall", "precision"] = _choice(
         "pr_auc"
     )

@@ -1,4 +1,4 @@
-"""Figures and tables: what is drawn is what the table says, and the files are fit for a paper."""
+"""Figures: what is drawn is what the table says, and the files are fit for a paper."""
 
 import re
 
@@ -12,9 +12,10 @@ import simulate
 from fsl_utils import StudyError
 from fsl_utils.analysis import contrasts, curves, pool_gains, ratios, resampling
 from fsl_utils.classifier import arms
-from fsl_utils.figures import pools, results, sheets, style, table
+from fsl_utils.figures import lines, pools, results, sheets, style, words
 
 matplotlib.use("Agg")
+LORA, REAL = ("lora_filtered", 4.0), ("real", 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -33,68 +34,78 @@ def study(whole):
 @pytest.fixture(scope="module")
 def three():
     """A study of three draws on validation: an illustration."""
-    return simulate.study(
-        draws=3,
-        evaluated_on="validation",
-        arms={("real", 0.0): 0.0, ("duplicate", 4.0): 0.1, ("lora_filtered", 4.0): 0.4},
-    )
+    arms = {REAL: 0.0, ("duplicate", 4.0): 0.1, LORA: 0.4}
+    return simulate.study(draws=3, evaluated_on="validation", arms=arms)
 
 
-# -- Files -----------------------------------------------------------------------------------------------
-
-
-def test_save_writes_pdf_png_and_csv_the_same_twice(study, tmp_path):
-    table = curves.levels(study)
-    files = [
-        style.save(results.curve(table), tmp_path / name / "curve_0.5x", table) for name in "ab"
+def marks(axis) -> list:
+    """Lines of an axis that are marks at one place or more."""
+    return [
+        line
+        for line in axis.get_lines()
+        if line.get_marker() not in ("None", None, "") and len(line.get_xdata())
     ]
-    assert [f.name for f in files[0]] == ["curve_0.5x.pdf", "curve_0.5x.png", "curve_0.5x.csv"]
-    assert [f.read_bytes() for f in files[0]] == [f.read_bytes() for f in files[1]]
-    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == sorted(
-        f.name for f in files[0]
-    )  # nothing half-written
 
 
-def test_fonts_are_embedded_as_truetype_and_text_is_text(study, tmp_path):
+def single_marks(axis) -> list[tuple[float, float, bool]]:
+    """x, y and whether it is filled, of each mark of its own."""
+    return [
+        (*np.round(line.get_xydata()[0], 9), line.get_markerfacecolor() != "white")
+        for line in marks(axis)
+        if len(line.get_xdata()) == 1
+    ]
+
+
+# -- Files --------------------------------------------------------------------------------------
+
+
+def test_save_writes_png_and_csv_the_same_twice_and_pdf_where_it_is_wanted(study, tmp_path):
     table = curves.levels(study)
-    pdf = style.save(results.curve(table), tmp_path / "curve", table)[0].read_bytes()
-    assert b"/FontFile2" in pdf and b"/Type3" not in pdf
+    first, second = (
+        style.save(lines.arms(table), tmp_path / name / "arms_0.5x", table, pdf)
+        for name, pdf in (("a", False), ("b", True))
+    )
+    assert [file.name for file in first] == ["arms_0.5x.png", "arms_0.5x.csv"]
+    assert [file.name for file in second] == ["arms_0.5x.png", "arms_0.5x.pdf", "arms_0.5x.csv"]
+    assert first[0].read_bytes() == second[0].read_bytes()
+    assert sorted((tmp_path / "a").iterdir()) == sorted(first)  # nothing half-written
+    pdf = second[1].read_bytes()
+    assert b"/FontFile2" in pdf and b"/Type3" not in pdf  # text is text, its fonts embedded
+    assert not plt.get_fignums()  # closed
 
 
 def test_csv_is_the_table_and_names_the_cells(study, tmp_path):
     table = curves.levels(study)
-    back = pd.read_csv(style.save(results.curve(table), tmp_path / "curve", table)[2])
+    back = pd.read_csv(style.save(lines.arms(table), tmp_path / "arms", table)[1])
     assert back["mean"].to_numpy() == pytest.approx(table["mean"].to_numpy(), rel=1e-5)
     assert all(re.fullmatch("[0-9a-f]{12}(;[0-9a-f]{12})*", names) for names in back["cells"])
     with pytest.raises(StudyError, match="cells"):
-        style.save(results.curve(table), tmp_path / "curve", table.drop(columns=["cells"]))
+        style.save(lines.arms(table), tmp_path / "arms", table.drop(columns=["cells"]))
 
 
-def test_the_page_holds_the_figures(study):
-    assert results.curve(curves.levels(study)).get_figwidth() <= style.COLUMN
-    assert (
-        results.curve(
-            curves.levels(study), gains=contrasts.gains(study, "duplicate")
-        ).get_figwidth()
-        <= style.PAGE
-    )
-    assert results.forest(contrasts.against_controls(study)).get_figwidth() <= style.PAGE
+def test_every_study_has_a_folder_of_its_own_inside(study):
+    one = study.setting
+    changes = [
+        {},
+        {"rare_class": "../../up"},
+        {"rare_class": "..-..-up"},
+        {"rare_class": "a/b"},
+        {"rare_class": ".."},
+        {"rare_class": "裂纹"},
+        {"mode": "inpaint"},
+        {"init": "scratch"},
+        {"base": "ffffffffffff"},
+        {"protocol": "image", "image_size": 128},
+    ]
+    folders = words.folders([one | change for change in changes])
+    assert folders[0].startswith("elpv_defective_n20/probe")
+    assert len(set(folders)) == len(changes)
+    for folder in folders:
+        assert folder.count("/") == 1
+        assert not any(part.startswith(".") or not part for part in folder.split("/"))
 
 
-def test_a_level_of_fewer_draws_is_hollow(study):
-    table = curves.levels(study)
-    short = table.index[table["ratio"] > 0][0]
-    for fewer in (0, 1):
-        table.loc[short, "n_draws"] -= fewer
-        for drawn in (results.curve(table), results.panels(table)):
-            assert [
-                len(line.get_xydata())
-                for line in drawn.axes[0].lines
-                if line.get_markerfacecolor() == "white"
-            ] == [1] * fewer
-
-
-# -- Style ------------------------------------------------------------------------------------------------
+# -- Style --------------------------------------------------------------------------------------
 
 
 def test_every_arm_has_its_look_and_none_needs_colour():
@@ -105,161 +116,157 @@ def test_every_arm_has_its_look_and_none_needs_colour():
 
 def test_an_arm_without_a_style_gets_one_and_always_the_same():
     assert style.arm_style("mine") == style.arm_style("mine")
-    plt.plot(
-        [0, 1],
-        color=style.arm_style("mine")[0],
-        marker=style.arm_style("mine")[1],
-        linestyle=style.arm_style("mine")[2],
-    )
+    colour, marker, linestyle = style.arm_style("mine")
+    plt.plot([0, 1], color=colour, marker=marker, linestyle=linestyle)
 
 
-# -- What is drawn -------------------------------------------------------------------------------------------
+def test_a_name_that_no_font_has_stands_as_its_code_points(recwarn):
+    private = "\ue123"  # no font's, by Unicode
+    assert style.plain(f"a{private}b\nc") == "aU+E123 b\nc"
+    figure, _ = style.small_multiples([f"$\\alpha$ {private} <b>"], 1)
+    figure.draw_without_rendering()
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+    assert figure.axes[0].get_title(loc="left") == "$\\alpha$ U+E123  <b>"  # no formula
 
 
-def test_curve_draws_the_means_of_the_arms_asked_for(study):
-    table = curves.levels(study)
-    axis = results.curve(table, ["real", "lora"]).axes[0]
-    drawn = [line for line in axis.get_lines() if line.get_marker() == style.arm_style("lora")[1]]
-    assert len(drawn) == 1 and drawn[0].get_ydata() == pytest.approx(
-        table[table["arm"] == "lora"].sort_values("ratio")["mean"]
-    )
-    labels = [text.get_text() for text in axis.figure.legends[0].get_texts()]
-    assert labels == ["real", "lora"]
-    assert [t.get_text() for t in axis.get_xticklabels()] == ["0", "0.5", "1", "2", "4", "10", "20"]
+# -- What is drawn ------------------------------------------------------------------------------
 
 
-def test_forest_fills_what_is_significant_and_nothing_else(study):
+def test_curve_draws_the_means_of_the_main_arms(study):
+    levels = curves.levels(study)
+    left, right = lines.curve(levels, contrasts.gains(study, "duplicate")).axes
+    marker = style.arm_style("lora")[1]
+    (drawn,) = [
+        line
+        for line in marks(left)
+        if line.get_marker() == marker and line.get_color() == style.BLUE
+    ]
+    expected = levels[levels["arm"] == "lora"].sort_values("ratio")["mean"]
+    assert drawn.get_ydata() == pytest.approx(expected)
+    shown = [text.get_text() for text in left.figure.legends[0].get_texts()]
+    assert shown == [arm for arm in style.MAIN_ARMS if arm in set(levels["arm"])]
+    ticks = [text.get_text() for text in left.get_xticklabels()]
+    assert ticks == ["0", "0.5", "1", "2", "4", "10", "20"]
+    assert right.get_title(loc="left") == "minus duplicate"
+
+
+def test_a_level_of_fewer_draws_is_hollow(study):
+    levels = curves.levels(study)
+    short = levels.index[(levels["arm"] == "lora")][0]
+    for fewer in (0, 1):
+        levels.loc[short, "n_draws"] -= fewer
+        for drawn in (lines.curve(levels, pd.DataFrame()), lines.arms(levels)):
+            hollow = [
+                line
+                for axis in drawn.axes
+                for line in marks(axis)
+                if line.get_markerfacecolor() == "white"
+            ]
+            assert [len(line.get_xdata()) for line in hollow] == [1] * fewer
+
+
+def test_forest_fills_what_is_shown_and_nothing_else(study):
     table = contrasts.against_controls(study)
+    assert table["verdict"].isin(contrasts.SHOWN).nunique() == 2  # both kinds are there
     figure = results.forest(table)
     for axis, (_, part) in zip(figure.axes, table.groupby("control", sort=False)):
-        points = {
-            round(float(line.get_xdata()[0]), 9): line
-            for line in axis.get_lines()
-            if line.get_marker() not in ("None", None, "")
-        }
-        for row in part.itertuples():
-            assert (points[round(row.difference, 9)].get_markerfacecolor() != "white") == (
-                row.p_holm < 0.05
-            )
+        drawn = {x: filled for x, _, filled in single_marks(axis)}
+        expected = part["verdict"].isin(contrasts.SHOWN)
+        assert drawn == dict(zip(part["difference"].round(9), expected))
 
 
-def test_overview_has_a_panel_a_task_a_colour_a_classifier_and_every_contrast(study, three):
-    other = resampling.resample(
-        *simulate.study(
-            "tiles",
-            arms={("real", 0.0): 0.0, ("duplicate", 4.0): 0.1, ("lora", 4.0): 0.4},
-            draws=3,
-            classifier="resnet18",
-        )
+def test_overview_has_a_panel_a_task_a_colour_a_classifier_and_every_contrast(study):
+    few = {REAL: 0.0, ("duplicate", 4.0): 0.1, ("lora", 4.0): 0.4}
+    other = simulate.study("tiles", arms=few, draws=3, classifier="resnet18")
+    table = pd.concat(
+        [contrasts.against(one, "duplicate") for one in (study, resampling.resample(*other))]
     )
-    table = pd.concat([contrasts.against(one, "duplicate") for one in (study, other)])
     figure = results.overview(table)
-    assert [axis.get_title(loc="left").split(":")[0] for axis in figure.axes] == ["elpv", "tiles"]
+    titles = [axis.get_title(loc="left") for axis in figure.axes]
+    assert [title.split(":")[0] for title in titles] == ["elpv", "tiles"]
+    assert "draws: probe 10" in titles[0] and "ILLUSTRATION: 3" in titles[1]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["probe", "resnet18"]
     for axis, (_, part) in zip(figure.axes, table.groupby("domain")):
-        points = {
-            round(float(line.get_xdata()[0]), 9): line.get_markerfacecolor() != "white"
-            for line in axis.get_lines()
-            if line.get_marker() not in ("None", None, "") and len(line.get_xdata())
-        }
-        assert points == {round(row.difference, 9): row.p_holm < 0.05 for row in part.itertuples()}
-    assert "FEWER THAN 10 DRAWS" in figure.get_suptitle()
-    assert (
-        "PRELIMINARY"
-        in results.overview(
-            contrasts.against(resampling.resample(*three), "duplicate")
-        ).get_suptitle()
-    )
+        drawn = {x: filled for x, _, filled in single_marks(axis)}
+        expected = part["verdict"].isin(contrasts.SHOWN)
+        assert drawn == dict(zip(part["difference"].round(9), expected))
 
 
-def test_shots_has_a_panel_a_task_and_marks_each_contrast_over_its_number_of_shots(study):
-    fewer = resampling.resample(
-        *simulate.study(
-            "elpv",
-            arms={("real", 0.0): 0.0, ("duplicate", 4.0): 0.1, ("lora", 4.0): 0.3},
-            draws=3,
-            n_real=10,
-        )
-    )
-    more = contrasts.against(study, "duplicate")
-    table = pd.concat([more, contrasts.against(fewer, "duplicate")])
+def test_shots_marks_each_contrast_over_its_number_of_shots(study):
+    few = {REAL: 0.0, ("duplicate", 4.0): 0.1, ("lora", 4.0): 0.3}
+    fewer = resampling.resample(*simulate.study(arms=few, draws=3, n_real=10))
+    table = pd.concat([contrasts.against(one, "duplicate") for one in (study, fewer)])
     figure = results.shots(table)
     (axis,) = figure.axes
-    assert [label.get_text() for label in axis.get_xticklabels()] == ["10\n3 draws", "20\n10 draws"]
-    marks = {
-        round(float(line.get_ydata()[0]), 9): (
-            round(float(line.get_xdata()[0])),
-            line.get_markerfacecolor() != "white",
-        )
-        for line in axis.get_lines()
-        if line.get_marker() not in ("None", None, "") and len(line.get_xdata())
-    }
-    assert marks == {
-        round(row.difference, 9): (int(row.n_real > 10), row.p_holm < 0.05)
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["10", "20"]
+    drawn = {y: (round(x), filled) for x, y, filled in single_marks(axis)}
+    expected = {
+        round(row.difference, 9): (int(row.n_real > 10), row.verdict in contrasts.SHOWN)
         for row in table.itertuples()
     }
+    assert drawn == expected
     ends = {
         tuple(np.round(path.vertices[:, 1], 9))
-        for lines in axis.collections
-        for path in lines.get_paths()
+        for collection in axis.collections
+        for path in collection.get_paths()
     }
     assert ends == {(round(row.low, 9), round(row.high, 9)) for row in table.itertuples()}
-    assert "FEWER THAN 10 DRAWS" in figure.get_suptitle()
 
 
 def test_slopes_draw_one_line_a_draw_and_count_those_that_rise(study):
-    table = curves.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))
-    axis = results.paired_slopes(table).axes[0]
+    table = curves.slopes(study, LORA, REAL)
+    (axis,) = results.slopes(table).axes
     assert len(axis.get_lines()) == 10 + 1
     wide = table.pivot(index="draw", columns="arm", values="value")
     rising = int((wide["lora_filtered"] > wide["real"]).sum())
-    assert f"{rising} of 10 draws rise" in axis.get_title(loc="left")
+    assert f"up in {rising} of 10" in axis.get_title(loc="left")
 
 
-def test_few_draws_and_validation_stand_on_every_figure_and_table(three):
+def test_what_to_beware_of_stands_on_every_figure(three):
     cells, scores = three
     study = resampling.resample(cells, scores)
-    made = [
-        results.curve(curves.levels(study)),
-        results.panels(curves.levels(study)),
+    recall = curves.precision_over_recall(cells, scores, [REAL], replicates=20)
+    drawn = [
+        lines.curve(curves.levels(study), pd.DataFrame()),
+        lines.arms(curves.levels(study)),
+        lines.ratios(contrasts.gains(study, "duplicate")),
+        lines.precision_over_recall(recall.assign(prevalence=0.3)),
+        results.overview(contrasts.against(study, "duplicate")),
         results.forest(contrasts.against_controls(study)),
-        results.paired_slopes(curves.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))),
-        results.pr_curves(
-            curves.precision_over_recall(cells, scores, [("real", 0.0)], replicates=20), 0.3
-        ),
+        results.slopes(curves.slopes(study, LORA, REAL)),
     ]
-    heads = [figure.get_suptitle() for figure in made] + list(
-        table.render(contrasts.study_table(cells, scores))
-    )
-    for head in heads:
-        assert "ILLUSTRATION: 3 DRAWS" in head.replace("\n", " ") and "PRELIMINARY" in head
-    for figure in made:  # and not beyond its edge
-        figure.draw_without_rendering()
-        assert figure._suptitle.get_window_extent().x1 <= figure.bbox.x1
+    for figure in drawn:
+        head = figure.get_suptitle().replace("\n", " ")
+        assert "ILLUSTRATION: 3 DRAWS" in head and "PRELIMINARY" in head
 
 
-def test_the_rest_of_the_figures_are_drawn(whole, study):
+def test_worth_and_pools_draw_their_tables(whole, study):
     rate = ratios.worth_in_images(study, "lora")
-    points = [
-        line.get_ydata()
-        for line in results.exchange_rate(rate).axes[0].get_lines()
-        if len(line.get_ydata()) == len(rate)
-    ]
-    assert any(np.allclose(y, rate["images"]) for y in points)
-    qualities = pd.DataFrame({"pool": whole[0]["pool"].loc[lambda p: p != ""].unique()})
-    qualities["kid"] = np.linspace(0, 1, len(qualities))
+    (axis,) = lines.worth(rate).axes
+    drawn = [line.get_ydata() for line in marks(axis) if len(line.get_xdata()) == len(rate)]
+    assert any(np.allclose(y, rate.sort_values("ratio")["images"]) for y in drawn)
+    qualities = pd.DataFrame({"pool": whole[0]["pool"].loc[lambda pool: pool != ""].unique()})
+    for name in pools.QUALITY_NAMES:
+        qualities[name] = np.linspace(0, 1, len(qualities))
     gains = pool_gains.by_pool(whole[0], qualities)
-    axis = pools.scatter(gains, "kid").axes[0]
-    assert axis.get_title(loc="left").endswith("10 draws") and sum(
-        len(line.get_xdata()) for line in axis.lines[:-1]
-    ) == len(gains)
-    assert (
-        pools.scatter(gains.head(3), "kid").axes[0].get_title(loc="left")
-        == f"{gains.head(3)['draw'].nunique()} draws"
-    )  # too few for a correlation
+    figure = pools.gains(gains)
+    assert [axis.get_xlabel() for axis in figure.axes][:5] == list(pools.QUALITY_NAMES.values())
+    points = figure.axes[0].collections[0].get_offsets()
+    assert sorted(points[:, 1]) == pytest.approx(sorted(gains["gain"]))
+
+
+def test_histograms_show_the_density_of_each_kind():
     pairs = pd.DataFrame({"kind": ["real", "real", "synthetic"], "value": [0.1, 0.3, 0.2]})
-    labels = [text.get_text() for text in pools.histograms(pairs, "LPIPS").legends[0].get_texts()]
-    assert labels == ["real (2)", "synthetic (1)"]
+    figure = pools.histograms(pairs, "LPIPS", bins=4)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "real (2)",
+        "synthetic (1)",
+    ]
+    heights = np.histogram([0.1, 0.3], np.linspace(0.1, 0.3, 5), density=True)[0]
+    assert set(np.round(heights, 6)) <= set(np.round(figure.axes[0].lines[0].get_ydata(), 6))
+
+
+# -- Sheets -------------------------------------------------------------------------------------
 
 
 def test_sheet_shows_every_pixel_as_it_is():
@@ -268,9 +275,8 @@ def test_sheet_shows_every_pixel_as_it_is():
     figure = sheets.sheet([("grey", grey), ("none", grey[:0]), ("colour", colour)], per_row=3)
     assert [axis.get_title(loc="left") for axis in figure.axes] == ["grey", "colour"]
     first, second = (axis.get_images()[0].get_array() for axis in figure.axes)
-    assert (
-        first[9:17, 9:17] == grey[4, 0][..., None]
-    ).all()  # the fifth image: second row, second column
+    # The fifth image: second row, second column.
+    assert (first[9:17, 9:17] == grey[4, 0][..., None]).all()
     assert (second[:8, 9:17] == colour[1].transpose(1, 2, 0)).all()
 
 
@@ -289,33 +295,18 @@ def test_a_sheet_of_something_else_is_refused(rows, word):
         sheets.sheet(rows)
 
 
-def test_worst_errors_are_shown_as_images(elpv):
+def test_a_difference_is_grey_where_images_are_alike():
+    images = np.full((1, 1, 2, 2), 100, np.uint8)
+    others = np.array([[[[100, 110], [90, 0]]]], np.uint8)
+    assert sheets.difference(images, others).tolist() == [[[[128, 108], [148, 255]]]]
+
+
+def test_errors_are_shown_as_images(elpv):
     table = elpv.table[elpv.table["partition"] == "test"].iloc[::9]
-    cell = "a" * 64
-    scores = pd.DataFrame(
-        {
-            "cell": cell,
-            "image": table["image"],
-            "group": table["group"],
-            "partition": "test",
-            "label": table["label"],
-            "score": np.linspace(0, 1, len(table)),
-        }
-    )
-    cells = pd.DataFrame(
-        [
-            {
-                "cell": cell,
-                "domain": "elpv",
-                "rare_class": elpv.rare_class,
-                "protocol": "group",
-                "image_size": 16,
-            }
-        ]
-    )
-    shown = sheets.worst(cells, scores, cell, count=2).axes[0].get_images()[0].get_array()
-    lowest = table[table["label"] == 1].iloc[0]["image"]
-    expected = elpv.images(16)[int(np.flatnonzero(elpv.table["image"] == lowest)[0])]
-    assert (shown[:16, :16] == expected.transpose(1, 2, 0)).all()
+    found = table[["image", "label"]].assign(cell="a" * 64, score=np.linspace(0, 1, len(table)))
+    found = pd.concat([found[found["label"] == label].head(2) for label in (1, 0)])
+    shown = sheets.errors(found, elpv, 16).axes[0].get_images()[0].get_array()
+    first = int(np.flatnonzero(elpv.table["image"] == found["image"].iloc[0])[0])
+    assert (shown[:16, :16] == elpv.images(16)[first].transpose(1, 2, 0)).all()
     with pytest.raises(StudyError, match="not in the elpv data"):
-        sheets.worst(cells, scores.assign(image="x.png"), cell)
+        sheets.errors(found.assign(image="x.png"), elpv, 16)

@@ -1,40 +1,86 @@
-"""A study's table: its numbers, intervals and marks, in Markdown and LaTeX."""
+"""Tables: their numbers, intervals and bold in Markdown, HTML and LaTeX; names bring no markup."""
 
-import re
-
+import numpy as np
+import pandas as pd
+import pytest
 import simulate
 
-from fsl_utils.analysis import contrasts
-from fsl_utils.figures import table
+from fsl_utils.analysis import claims, contrasts, curves, resampling
+from fsl_utils.figures import headlines, result_tables, table
+
+NASTY = "<img src=x onerror=alert(1)> | *b* `c` $x$ [a](javascript:b) _i_"
 
 
-def test_table_holds_the_numbers_intervals_and_marks(whole, tmp_path):
-    summary = contrasts.study_table(*whole)
-    markdown, latex = (file.read_text() for file in table.save(tmp_path / "table", summary)[:2])
-    row = summary[
-        (summary["arm"] == "lora_filtered") & (summary["quantity"] == "vs duplicate")
-    ].iloc[0]
-    line = next(line for line in markdown.splitlines() if line.startswith("| lora_filtered 4x"))
-    stars = r"\*" * sum(row["p_holm"] < level for level in (0.05, 0.01, 0.001))
-    number = f"{row['value']:+.3f}{stars} [{row['low']:+.3f}, {row['high']:+.3f}]".replace(
-        "0.", "."
-    )
-    assert number in line
-    assert line.count("|") == markdown.splitlines()[0].count("|")
-    body = latex[latex.index(r"\midrule") : latex.index(r"\bottomrule")]
-    assert r"lora\_filtered 4x" in body and not re.search(r"(?<!\\)_", body)
-    assert body.count(r"\\") == summary[["arm", "ratio"]].drop_duplicates().shape[0]
-    assert latex.count("{") == latex.count("}")
+@pytest.fixture(scope="module")
+def study(whole):
+    return resampling.resample(*whole)
 
 
-def test_table_marks_an_arm_that_beats_each_control_and_only_that():
-    arms_ = {
-        ("real", 0.0): 0.0,
-        ("duplicate", 4.0): 0.0,
-        ("lora", 4.0): 0.1,
-        ("lora_filtered", 4.0): 3.0,
-    }
-    markdown, latex = table.render(contrasts.study_table(*simulate.study(arms=arms_, draws=10)))
-    assert (
-        "lora_filtered 4x †" in markdown and "lora 4x †" not in markdown and r"$^\dagger$" in latex
-    )
+def test_a_number_with_its_interval_is_one_cell():
+    row = {"difference": 0.0084, "low": -0.0251, "high": 1.0}
+    assert table.interval(row) == "+.008 [-.025, +1.000]"
+    assert table.interval({**row, "low": np.nan}) == "+.008"
+    assert table.interval({**row, "difference": np.nan}) == ""
+    assert table.number(0.7251, "") == ".725"
+
+
+def test_arms_holds_the_intervals_and_bold_is_what_is_shown(study, tmp_path):
+    rows = contrasts.against(study, "duplicate")
+    made = result_tables.arms(rows, curves.levels(study))
+    shown = set(rows.loc[rows["verdict"].isin(contrasts.SHOWN), "arm"])
+    assert shown and shown != set(rows["arm"])
+    markdown = made.markdown()
+    for row in rows.to_dict("records"):
+        text = table.interval(row)
+        assert (f"**{text}**" if row["arm"] in shown else f"| {text} |") in markdown
+    level = study.points.loc[("duplicate", 4.0)].mean()
+    assert f"({table.number(level, '')})" in markdown.splitlines()[0]
+    files = table.save(tmp_path / "arms", made, rows, latex=True)
+    assert [file.name for file in files] == ["arms.md", "arms.tex", "arms.csv"]
+    latex = files[1].read_text()
+    assert latex.count(r"\bfseries") == len(shown) and r"\toprule" in latex
+    assert latex.count("{") == latex.count("}") and r"lora\_filtered 4x" in latex
+
+
+def test_the_primary_contrast_has_its_verdict_first(study, few):
+    rows = contrasts.primary([study, resampling.resample(*few)])
+    made = result_tables.primary(rows)
+    assert made.cells.columns[0] == "verdict"
+    assert list(made.cells["verdict"]) == list(rows["verdict"])
+    assert list(made.bold["verdict"]) == list(rows["verdict"].isin(contrasts.SHOWN))
+    assert headlines.primary(rows).startswith("`lora_filtered` at 4x")
+
+
+def test_a_study_table_names_the_arms_that_beat_each_control():
+    gains = {("real", 0.0): 0.0, ("duplicate", 4.0): 0.0, ("lora", 4.0): 0.1}
+    cells, scores = simulate.study(arms=gains | {("lora_filtered", 4.0): 3.0}, draws=10)
+    made = result_tables.study(contrasts.study_table(cells, scores))
+    assert made.foot.endswith("Better than each of the controls: lora_filtered.")
+    assert list(made.cells["arm"]) == ["duplicate 4x", "real", "lora 4x", "lora_filtered 4x"]
+
+
+def test_claims_stand_a_row_each(whole):
+    rows = claims.paper_claims(*whole)
+    made = result_tables.claims(rows)
+    assert list(made.cells["claim"]) == list(rows["claim"].unique())
+    assert (made.bold.iloc[:, 1] == rows["verdict"].isin(["holds", "does not"]).to_numpy()).all()
+
+
+def test_a_name_brings_no_markup_of_its_own():
+    made = table.unmarked(pd.DataFrame({NASTY: [NASTY]}), NASTY)
+    for text in (made.markdown(), made._repr_html_()):
+        assert "<img" not in text
+    line = made.markdown().splitlines()[0]
+    assert r"\*b\*" in line and r"\`c\`" in line and r"\$x\$" in line and r"\_i\_" in line
+    assert line.replace(r"\|", "").count("|") == 2 and "](" not in line
+    latex = "\n".join(line for line in made.latex().splitlines() if not line.startswith("%"))
+    assert r"\$x\$" in latex and "$x$" not in latex
+
+
+def test_headlines_count_what_is_shown(study):
+    rows = contrasts.against(study, "duplicate")
+    shown = rows["verdict"].isin(contrasts.SHOWN).sum()
+    assert headlines.shown(rows).endswith(f"Not shown: the other {len(rows) - shown}.")
+    none = rows.assign(verdict="cannot tell")
+    assert headlines.shown(none) == f"None of {len(rows)} differences is shown."
+    assert "illustration" in headlines.shown(rows.assign(verdict="not tested"))

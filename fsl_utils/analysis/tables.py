@@ -254,19 +254,6 @@ def setting(cells: pd.DataFrame) -> dict:
     return one
 
 
-def slug(where: dict) -> str:
-    """A study's name for files: its setting (of `setting`), joined by '_'."""
-    parts = [
-        where["domain"],
-        where["rare_class"],
-        f"n{where['n_real']}",
-        f"{where['image_size']}px",
-        *(where[name] for name in ("classifier", "init", "backbone", "mode", "evaluated_on")),
-        "by_image" if where["protocol"] == "image" else "",
-    ]
-    return "_".join(str(part).replace(" ", "-") for part in parts if part)
-
-
 def largest_errors(scores: pd.DataFrame, cell: str, count: int = 8) -> pd.DataFrame:
     """The `count` images a cell is most wrong about: rare ones scored low, common ones high."""
     ours = scores[scores["cell"] == cell]

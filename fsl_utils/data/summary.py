@@ -2,8 +2,11 @@
 
 import numpy as np
 import pandas as pd
+from sklearn.neighbors import NearestNeighbors
 
 from fsl_utils.data import decoding, domains, images, leaks, partitions
+
+SIDES = ("base", "development", "training", "validation", "test")
 
 
 def title(domain: domains.Domain) -> str:
@@ -37,10 +40,26 @@ def counts(domain: domains.Domain, draw: partitions.Draw | None = None) -> pd.Da
         groups_with_rare=("rare_group", "nunique"),
         prevalence=("label", "mean"),
     )
-    order = [
-        s for s in ("base", "development", "training", "validation", "test") if s in found.index
-    ]
-    return found.loc[order]
+    return found.loc[[side for side in SIDES if side in found.index]]
+
+
+def groups(domain: domains.Domain, draw: partitions.Draw | None = None) -> pd.DataFrame:
+    """Images of every group, a row a (side, group): n, shots, rare (other than shots), common.
+
+    With a draw, its training and validation groups alone.
+    """
+    table = domain.table.assign(side=sides(domain, draw), shot=False)
+    if draw is not None:
+        table.iloc[draw.shots, table.columns.get_loc("shot")] = True
+        table = table[table["side"].isin(["training", "validation"])]
+    table = table.assign(rare=table["label"].eq(1) & ~table["shot"], common=table["label"].eq(0))
+    by_group = table.groupby(["side", "group"])
+    return (
+        by_group[["shot", "rare", "common"]]
+        .sum()
+        .rename(columns={"shot": "shots"})
+        .assign(n=by_group.size())
+    )
 
 
 def image_sizes(domain: domains.Domain) -> pd.DataFrame:
@@ -55,7 +74,7 @@ def image_sizes(domain: domains.Domain) -> pd.DataFrame:
 
 
 def leak_table(by_group: domains.Domain, by_image: domains.Domain) -> pd.DataFrame:
-    """What a split by image gives away, one row a protocol; the rule is the most similar development image's label."""
+    """What a split by image gives away, a row a protocol; the rule is the likest image's label."""
     rows = []
     for domain, name in ((by_group, "by group"), (by_image, "by image")):
         rule = leaks.nearest_neighbour(domain.table, domain.images(leaks.SIZE))
@@ -72,3 +91,12 @@ def leak_table(by_group: domains.Domain, by_image: domains.Domain) -> pd.DataFra
             }
         )
     return pd.DataFrame(rows).set_index("split")
+
+
+def twins(domain: domains.Domain, n: int = 16, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Positions [<= n] of random rare test images, and of the development image most like each."""
+    vectors = leaks.fingerprints(domain.images(leaks.SIZE))
+    test = partitions.generator("twins", seed).permutation(domain.rows("test", 1))[:n]
+    development = domain.rows("development")
+    nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(vectors[development])
+    return test, development[nearest.kneighbors(vectors[test])[1][:, 0]]

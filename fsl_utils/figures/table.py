@@ -1,100 +1,125 @@
-"""A study's table in Markdown and in LaTeX."""
+"""Tables as a reader sees them, in Markdown, HTML and LaTeX: a number and its interval a cell.
 
+Bold is what is shown, by the one rule of `contrasts.verdict`; nothing else is.
+"""
+
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from fsl_utils import store
-from fsl_utils.analysis import contrasts, resampling
+from fsl_utils.analysis import resampling
 from fsl_utils.figures import style
 
+FOOT = (
+    f"In brackets: {resampling.LEVEL:.0%} interval over draws and test groups, each by itself. "
+    "Bold: the interval leaves out zero and p after Holm is below .05."
+)
 
-def render(summary: pd.DataFrame) -> tuple[str, str]:
-    """A study's table in Markdown and in LaTeX (booktabs). summary: of `contrasts.study_table`.
 
-    One row an arm; each value with its interval. Stars are Holm's p within the column: * < .05, ** < .01,
-    *** < .001; a dagger marks an arm that beats each control. The foot says what to beware of.
-    """
-    quantities = list(summary["quantity"].unique())
-    names = [style.METRIC_NAMES.get(q, q) for q in quantities]
-    beating = set(summary.loc[summary["beats_controls"].fillna(False).astype(bool), "arm"])
-    rows = []
-    for (arm, ratio), part in summary.groupby(["arm", "ratio"], sort=False):
-        part = part.set_index("quantity")
-        rows.append(
-            [(arm + (f" {ratio:g}x" if ratio else ""), arm in beating)]
-            + [_value(part.loc[q]) if q in part.index else ("", "", "") for q in quantities]
+@dataclass(frozen=True)
+class Table:
+    """cells: text, one column a heading. bold: the same shape, bool. foot: what to beware of."""
+
+    cells: pd.DataFrame
+    bold: pd.DataFrame
+    foot: str = ""
+
+    def markdown(self) -> str:
+        """The table and its foot in Markdown; names are escaped."""
+        lines = [list(map(escaped, self.cells)), ["---"] * self.cells.shape[1]]
+        for texts, marks in zip(self.cells.to_numpy(), self.bold.to_numpy()):
+            lines.append(
+                [f"**{escaped(t)}**" if b and t else escaped(t) for t, b in zip(texts, marks)]
+            )
+        rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return f"{rows}\n\n{escaped(self.foot)}\n" if self.foot else f"{rows}\n"
+
+    def latex(self) -> str:
+        """The table for LaTeX with booktabs, its foot as a comment; names are escaped."""
+        body = (
+            self._styler("latex")
+            .format(lambda text: _minus(_tex(text)))
+            .to_latex(hrules=True, convert_css=True)
         )
-    beats = " Dagger: beats each of the controls." if beating else ""
-    foot = (
-        f"{'; '.join(style.headline(summary))}. In brackets: {resampling.LEVEL:.0%} interval over draws and test groups, not adjusted for the number of contrasts. Stars: interval without zero and p after Holm (same test images) within "
-        f"the column, * < .05, ** < .01, *** < .001; without stars: not shown to differ, or not tested (under {resampling.MIN_DRAWS} draws).{beats}"
-    )
+        foot = "".join(f"% {line}\n" for line in self.foot.splitlines())
+        return "% needs \\usepackage{booktabs}\n" + body + foot
 
-    lines = [["arm", *names], ["---"] * (1 + len(names))]
-    lines += [
-        [
-            label + " †" * best,
-            *(f"{number}{stars} {bounds}".strip() for number, bounds, stars in values),
-        ]
-        for (label, best), *values in rows
-    ]
-    markdown = "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{foot}\n"
-    markdown = markdown.replace("*", r"\*")
+    def _repr_html_(self) -> str:
+        styled = self._styler("html").format(escape="html").set_properties(**{"text-align": "left"})
+        foot = escaped(self.foot).replace("\\", "")
+        return styled.to_html(table_attributes='style="font-size: 12px"') + f"<small>{foot}</small>"
 
-    def tex(text):
-        return text.replace("_", r"\_")
-
-    body = [
-        [tex(label) + r"$^\dagger$" * best, *(_tex(*value) for value in values)]
-        for (label, best), *values in rows
-    ]
-    latex = "\n".join(
-        [
-            r"% needs \usepackage{booktabs}",
-            rf"\begin{{tabular}}{{{'l' * (1 + len(names))}}}",
-            r"\toprule",
-            " & ".join(["arm", *map(tex, names)]) + r" \\",
-            r"\midrule",
-            *(" & ".join(line) + r" \\" for line in body),
-            r"\bottomrule",
-            r"\end{tabular}",
-            f"% {foot}",
-            "",
-        ]
-    )
-    return markdown, latex
+    def _styler(self, escape: str):
+        weight = self.bold.replace({True: "font-weight: bold", False: ""})
+        return (
+            self.cells.style.hide(axis="index")
+            .set_uuid("table")
+            .format_index(escape=escape, axis=1)
+            .apply(lambda _: weight, axis=None)
+        )
 
 
-def _tex(number: str, bounds: str, stars: str) -> str:
-    if not number:
-        return ""
-    return (
-        f"${number}"
-        + f"^{{{stars}}}" * bool(stars)
-        + "$"
-        + rf" {{\scriptsize ${bounds}$}}" * bool(bounds)
+def escaped(text: str) -> str:
+    """A text in which Markdown and HTML see no markup of their own."""
+    text = str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*|~$])|((?<!\w)_|_(?!\w))|(?<=\])(\()", r"\\\g<0>", text)
+    return " ".join(text.split())
+
+
+def _tex(text: str) -> str:
+    return re.sub(
+        r"([&%$#_{}~^\\])",
+        lambda m: "\\" + m[0] if m[0] not in "~^\\" else f"\\char{ord(m[0])}{{}}",
+        text,
     )
 
 
-def _value(row: pd.Series) -> tuple[str, str, str]:
-    """Number, interval and stars of one entry. Differences carry their sign."""
-    sign = "+" if row.name.startswith("vs ") else ""
-
-    def number(value):
-        return f"{value:{sign}.3f}".replace("0.", ".", 1)
-
-    bounds = f"[{number(row['low'])}, {number(row['high'])}]" if np.isfinite(row["low"]) else ""
-    shown = row["verdict"] in contrasts.SHOWN
-    stars = "*" * (shown * sum(row["p_holm"] < level for level in (0.05, 0.01, 0.001)))
-    return number(row["value"]), bounds, stars
+def _minus(text: str) -> str:
+    return re.sub(r"(?<![\w)])-(?=[.\d])", "$-$", text)
 
 
-def save(path: Path, summary: pd.DataFrame) -> list[Path]:
-    """Write path.md, path.tex and path.csv of a study's table."""
-    markdown, latex = render(summary)
-    files = [path.with_name(f"{path.name}.{kind}") for kind in ("md", "tex")]
-    for file, text in zip(files, (markdown, latex)):
+def save(path: Path, table: Table, rows: pd.DataFrame, latex: bool = False) -> list[Path]:
+    """Write path.md, with `latex` path.tex, and path.csv: the tidy rows behind the table."""
+    texts = {"md": table.markdown()} | ({"tex": table.latex()} if latex else {})
+    files = [style.with_ending(path, kind) for kind in texts]
+    for file, text in zip(files, texts.values()):
         store.write_text(file, text)
-    return [*files, style.save_rows(path, summary)]
+    return [*files, style.save_table(path, rows)]
+
+
+def number(value: float, sign: str = "+") -> str:
+    """'+.008', '.725' with sign '', '' where there is none."""
+    return f"{value:{sign}.3f}".replace("0.", ".", 1) if np.isfinite(value) else ""
+
+
+def images(row) -> str:
+    """'35 [0, 160]' of `ratios.worth_in_images`; a sign where what was tried does not reach."""
+    beyond = {">=": "≥ ", "<=": "≤ "}.get(row["beyond"], "")
+    bounds = f" [{row['low']:.0f}, {row['high']:.0f}]" if np.isfinite(row["low"]) else ""
+    return f"{beyond}{row['images']:.0f}{bounds}"
+
+
+def interval(row, value: str = "difference", sign: str = "+") -> str:
+    """'+.008 [-.025, +.053]'."""
+    if not np.isfinite(row[value]):
+        return ""
+    bounds = f" [{number(row['low'], sign)}, {number(row['high'], sign)}]"
+    return number(row[value], sign) + bounds * bool(np.isfinite(row["low"]))
+
+
+def unmarked(cells: pd.DataFrame, foot: str = "") -> Table:
+    """A table of text without bold."""
+    return Table(cells, pd.DataFrame(False, cells.index, cells.columns), foot)
+
+
+def headed(corner: str, cells: pd.DataFrame, bold: pd.DataFrame, foot: str) -> Table:
+    """A table whose index is its first column, named `corner`."""
+    cells = cells.fillna("")
+    bold = bold.reindex_like(cells).fillna(False).astype(bool)
+    cells.insert(0, corner, cells.index)
+    bold.insert(0, corner, False)
+    return Table(cells.reset_index(drop=True), bold.reset_index(drop=True), foot)

@@ -1,7 +1,12 @@
-"""Widgets for the notebooks: extras for whoever steps through them, never needed by what is computed."""
+"""Widgets for the notebooks: extras for whoever steps through them; nothing computed needs them.
+
+Where nobody can click, as under papermill, a picture or a sentence stands in their place.
+"""
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
+import numpy as np
+from IPython import get_ipython
 from IPython.display import display
 
 from fsl_utils import StudyError
@@ -10,120 +15,118 @@ from fsl_utils.figures import sheets
 from fsl_utils.generator import sampling
 from fsl_utils.generator.adapter import AdapterRequest
 
+COUNT, WIDTH = 8, 9.0  # images that the sampler shows side by side, and inches they take
+
+
+def attended() -> bool:
+    """Whether a frontend is there that can be asked: JupyterLab can, papermill cannot."""
+    kernel = getattr(get_ipython(), "kernel", None)
+    request = kernel.get_parent("shell") if kernel else {}
+    return bool(request.get("content", {}).get("allow_stdin"))
+
 
 def sampler(adapter: AdapterRequest, device: str = "cpu") -> None:
-    """Knobs for mode, guidance, strength, steps and seed: eight images at every turn of one, or at the button."""
-    mode = widgets.Dropdown(options=sampling.MODES, description="mode")
-    once = dict(continuous_update=False)  # when the knob is let go
-    guidance = widgets.FloatSlider(1.0, min=1, max=4, step=0.25, description="guidance", **once)
-    strength = widgets.FloatSlider(0.6, min=0.1, max=1, step=0.1, description="strength", **once)
-    steps = widgets.IntSlider(20, min=5, max=50, description="steps", **once)
-    seed = widgets.IntText(0, description="seed")
-    button, out = widgets.Button(description="sample"), widgets.Output()
-    opened = {}  # the backbone, loaded at the first press
+    """Knobs for how to sample, and a button that samples eight images."""
+    if not attended():
+        print("Open this notebook in JupyterLab to sample with other settings here.")
+        return
+    knobs = {
+        "mode": widgets.Dropdown(options=sampling.MODES),
+        "seed": widgets.IntText(0),
+        "guidance": widgets.FloatSlider(1.0, min=1, max=4, step=0.25),
+        "strength": widgets.FloatSlider(0.6, min=0.1, max=1, step=0.1, disabled=True),
+        "steps": widgets.IntSlider(20, min=5, max=50),
+    }
+    busy, opened = widgets.Label(), []
 
-    def show(_):
-        with out:
-            out.clear_output(wait=True)
-            try:
-                pool = sampling.PoolRequest.of(
-                    adapter,
-                    mode=mode.value,
-                    guidance=guidance.value,
-                    strength=strength.value,
-                    steps=steps.value,
-                    seed=seed.value,
-                )
-                if "backbone" not in opened:
-                    opened["backbone"] = sampling.open_backbone(pool, device)
-                images = sampling.sample(opened["backbone"], pool, range(8))
-            except StudyError as error:
-                print(f"error: {error}")
-                return
-            rows = [(f"{mode.value}, guidance {guidance.value:g}", images)]
-            if mode.value != "noise":
-                real = pool.task.images(images.shape[-1])
-                rows.insert(0, ("made from", real[sampling.sources(pool, range(8))]))
-            figure = sheets.sheet(rows, per_row=8)
-            display(figure)
-            plt.close(figure)
+    def show(**settings):
+        busy.value = f"sampling {COUNT} images, {settings['steps']} steps each ..."
+        try:
+            pool = sampling.PoolRequest.of(adapter, **settings)
+            if not opened:
+                opened.append(sampling.open_backbone(pool, device))
+            images = sampling.sample(opened[0], pool, range(COUNT))
+            _show(sheets.sheet(_beside_real(pool, images), COUNT, WIDTH))
+        except StudyError as error:
+            print(f"error: {error}")
+        finally:
+            busy.value = ""
 
-    button.on_click(show)
-    for knob in (mode, guidance, strength, steps, seed):
-        knob.observe(show, "value")
-    display(
-        widgets.VBox(
-            [widgets.HBox([mode, seed]), widgets.HBox([guidance, strength, steps]), button, out]
-        )
-    )
+    box = widgets.interactive(show, {"manual": True, "manual_name": "sample"}, **knobs)
+    mode, seed, *sliders = knobs.values()
+
+    def switch(_):
+        knobs["strength"].disabled = mode.value == "noise"  # which starts from no image
+
+    mode.observe(switch, "value")
+    button = widgets.HBox([box.manual_button, busy])
+    box.children = [widgets.HBox([mode, seed]), widgets.HBox(sliders), button, box.out]
+    display(box)
 
 
-def neighbours(synthetic, nearest, real) -> None:
+def _beside_real(pool: sampling.PoolRequest, images: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Rows of a sheet: shots, what images [N, C, S, S] were made from, the images, what changed."""
+    numbers, real = range(len(images)), pool.task.images(images.shape[-1])
+    rows = [("shots", real[pool.task.draw.shots[: len(images)]]), ("synthetic", images)]
+    if pool.mode == "noise":
+        return rows
+    origin = real[sampling.sources(pool, numbers)]
+    rows.insert(1, ("made from", origin))
+    if pool.mode == "inpaint":
+        rows.append(("difference (grey: none)", sheets.difference(images, origin)))
+    return rows[1:] if pool.mode == "from_shot" else rows
+
+
+def neighbours(synthetic: np.ndarray, nearest, real: np.ndarray, first: int = 6) -> None:
     """A slider over synthetic images, nearest to a real one first, each beside that real image.
 
-    synthetic: uint8 [N, C, S, S]. nearest: of `copies.Verdicts`. real: all images of the domain, in table order.
+    synthetic: uint8 [N, C, S, S]. nearest: of `copies.Verdicts`. real: all images of the domain, in
+    table order. Where nobody can slide, the `first` ones stand side by side.
     """
     order = nearest.sort_values("distance").reset_index(drop=True)
-    place, out = (
-        widgets.IntSlider(0, min=0, max=len(order) - 1, description="rank"),
-        widgets.Output(),
-    )
+    if not attended():
+        rows = order.head(first)
+        pairs = np.stack([synthetic[rows["number"]], real[rows["row"]]], axis=1)
+        title = "the synthetic images nearest to a real one, each beside it"
+        _show(sheets.sheet([(title, pairs.reshape(-1, *pairs.shape[2:]))], 2 * first))
+        return
 
-    def show(_=None):
-        row = order.iloc[place.value]
+    def show(rank):
+        row = order.iloc[rank]
         verdict = "copied" if row["copied"] else "not copied"
-        figure = sheets.sheet(
-            [
-                (
-                    f"synthetic {row['number']} | {row['image']} | distance {row['distance']:.3f}, {verdict}",
-                    [synthetic[row["number"]], real[row["row"]]],
-                )
-            ],
-            per_row=2,
+        title = f"synthetic {row['number']} | {row['image']} | {row['distance']:.3f}, {verdict}"
+        _show(
+            sheets.sheet([(title, np.stack([synthetic[row["number"]], real[row["row"]]]))], 2, 3.4)
         )
-        figure.set_size_inches(3.4, 2)
-        with out:
-            out.clear_output(wait=True)
-            display(figure)
-        plt.close(figure)
 
-    place.observe(show, "value")
-    show()
-    display(widgets.VBox([place, out]))
+    last = len(order) - 1
+    display(widgets.interactive(show, rank=widgets.IntSlider(0, 0, last, continuous_update=False)))
 
 
 def browser(domain: domains.Domain, size: int, per_page: int = 48) -> None:
-    """Widgets to leaf through the development images of a class or a group. An extra: nothing is computed from it."""
+    """Leaf through the development images of a class or a group."""
+    if not attended():
+        print("Open this notebook in JupyterLab to leaf through all development images here.")
+        return
     table = domain.table[domain.table["partition"] == "development"]
-    names = {
-        "choose": table.index[:0],
-        "both classes": table.index,
-        domain.rare_class: table.index[table["label"] == 1],
-        domain.common_class: table.index[table["label"] == 0],
-    }
-    kind = widgets.Dropdown(options=list(names), description="class")
-    group = widgets.Dropdown(
-        options=["all groups", *sorted(table["group"].unique())], description="group"
-    )
-    page, out = widgets.BoundedIntText(0, min=0, max=9999, description="page"), widgets.Output()
+    groups = ["all groups", *sorted(table["group"].unique())]
+    classes = {"both classes": (0, 1), domain.rare_class: (1,), domain.common_class: (0,)}
 
-    def show(_):
-        rows = names[kind.value]
-        if group.value != "all groups":
-            rows = rows[table["group"].loc[rows] == group.value]
-        page.max = max(0, (len(rows) - 1) // per_page)
-        here = rows[page.value * per_page : (page.value + 1) * per_page]
-        with out:
-            out.clear_output(wait=True)
-            if not len(here):
-                print("no such images in development")
-                return
-            figure = sheets.sheet(
-                [(f"{kind.value}, {group.value}: {len(rows)} images", domain.images(size)[here])]
-            )
-            display(figure)
-            plt.close(figure)
+    def show(kind, group, page):
+        here = table[table["label"].isin(classes[kind])]
+        if group != groups[0]:
+            here = here[here["group"] == group]
+        rows = here.index[page * per_page : (page + 1) * per_page]
+        if len(rows):
+            title = f"{kind}, {group}: {len(here)} images"
+            _show(sheets.sheet([(title, domain.images(size)[rows])]))
+        else:
+            print(f"{len(here)} such images in development: no page {page}")
 
-    for widget in (kind, group, page):
-        widget.observe(show, "value")
-    display(widgets.VBox([widgets.HBox([kind, group, page]), out]))
+    page = widgets.BoundedIntText(0, min=0, max=len(table) // per_page)
+    display(widgets.interactive(show, kind=list(classes), group=groups, page=page))
+
+
+def _show(figure) -> None:
+    display(figure)
+    plt.close(figure)

@@ -170,7 +170,8 @@ def figures(out: Path) -> None:
             raise StudyError(
                 f"06_paper_figures failed: {error.ename}: {error.evalue} [tables: {out / 'tables'}]"
             ) from error
-        return {"figures": sorted(p.name for p in (out / "figures").iterdir())}
+        drawn = (path for path in (out / "figures").rglob("*") if path.is_file())
+        return {"figures": sorted(str(path.relative_to(out / "figures")) for path in drawn)}
 
     store.make("run", request, build)
 

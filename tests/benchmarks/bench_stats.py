@@ -1,6 +1,6 @@
-"""Statistics and figures from 1,000 simulated cells: run it with `python tests/benchmarks/bench_stats.py`.
+"""Statistics and figures from 1,000 simulated cells: `python tests/benchmarks/bench_stats.py`.
 
-Prints wall and processor seconds of reading, resampling and each figure; the promise is 60 s in all.
+Prints wall and processor seconds of reading, resampling and each figure; 60 s in all at most.
 """
 
 import sys
@@ -13,12 +13,11 @@ import matplotlib
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import simulate  # noqa: E402
+import simulate
 
 from fsl_utils.analysis import contrasts, curves, ratios, resampling, tables
+from fsl_utils.figures import lines, result_tables, style, table
 from fsl_utils.figures import results as result_figures
-from fsl_utils.figures import style
-from fsl_utils.figures import table as table_files  # noqa: E402
 
 matplotlib.use("Agg")
 spent = {}
@@ -47,37 +46,38 @@ def main(folder: Path) -> None:
         with timed("resample"):
             study = resampling.resample(part, scores)
         with timed("curve and gains"):
-            table = curves.levels(study)
+            rows = curves.levels(study)
             style.save(
-                result_figures.curve(table, gains=contrasts.gains(study, "duplicate")),
+                lines.curve(rows, contrasts.gains(study, "duplicate")),
                 folder / "curve",
-                table,
+                rows,
             )
         with timed("panels"):
-            style.save(result_figures.panels(table), folder / "panels", table)
+            style.save(lines.arms(rows), folder / "panels", rows)
         with timed("forest"):
-            table = contrasts.against_controls(study)
-            style.save(result_figures.forest(table), folder / "forest", table)
+            rows = contrasts.against_controls(study)
+            style.save(result_figures.forest(rows), folder / "forest", rows)
         with timed("slopes"):
-            table = curves.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))
-            style.save(result_figures.paired_slopes(table), folder / "slopes", table)
+            rows = curves.slopes(study, ("lora_filtered", 4.0), ("real", 0.0))
+            style.save(result_figures.slopes(rows), folder / "slopes", rows)
         with timed("PR curves"):
-            table = curves.precision_over_recall(
+            rows = curves.precision_over_recall(
                 part, scores, [("real", 0.0), ("duplicate", 4.0), ("lora_filtered", 4.0)]
-            )
-            style.save(result_figures.pr_curves(table, 0.3), folder / "pr", table)
+            ).assign(prevalence=0.3)
+            style.save(lines.precision_over_recall(rows), folder / "pr", rows)
         with timed("exchange rate"):
-            table = pd.concat(
+            rows = pd.concat(
                 [
                     ratios.worth_in_images(study, arm)
                     for arm in ("duplicate", "lora", "lora_filtered")
                 ]
             )
-            style.save(result_figures.exchange_rate(table), folder / "exchange", table)
+            style.save(lines.worth(rows), folder / "exchange", rows)
         with timed("regret"):
             ratios.regret(part, scores, "lora_filtered")
         with timed("table"):
-            table_files.save(folder / "table", contrasts.study_table(part, scores))
+            rows = contrasts.study_table(part, scores)
+            table.save(folder / "table", result_tables.study(rows), rows)
     print(f"in all {sum(spent.values()):.0f} s wall")
 
 
