@@ -7,7 +7,7 @@ import simulate
 from sklearn.isotonic import isotonic_regression
 from sklearn.metrics import precision_score
 
-from fsl_utils import StudyError, metrics
+from fsl_utils import ROOT, StudyError, metrics
 from fsl_utils.analysis import contrasts, curves, pool_gains, ratios, resampling, tables
 
 
@@ -92,6 +92,17 @@ def test_bold_before_says_what_remains(whole):
     bold = contrasts.bold_before(table)
     assert (bold["p_holm"] < 0.05).all() and len(bold) == (table["p_holm"] < 0.05).sum()
     assert (bold["remains"] == (bold["low"] * bold["high"] > 0)).all()
+
+
+@pytest.mark.slow
+def test_published_bold_entries_are_those_of_the_published_tables():
+    cells, scores = tables.read_results(ROOT / "results" / "study" / "tables")
+    studies = [resampling.resample(part, scores) for part in tables.split_studies(cells)]
+    bold = contrasts.bold_before(pd.concat([contrasts.against(s, "duplicate") for s in studies]))
+    published = pd.read_csv(ROOT / "results" / "details" / "bold_entries.csv")
+    assert bold["remains"].tolist() == published["remains"].tolist()
+    for name in ("difference", "low", "high", "p_holm"):
+        assert bold[name].to_numpy() == pytest.approx(published[name].to_numpy(), rel=1e-4)
 
 
 def test_study_table_ends_with_the_level_without_skill(whole):

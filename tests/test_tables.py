@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import simulate
 
-from fsl_utils import StudyError
+from fsl_utils import ROOT, StudyError
 from fsl_utils.analysis import resampling, tables
 
 
@@ -52,6 +52,19 @@ def test_tables_published_before_a_column_was_added_are_read(few, tmp_path):
     before = cells.drop(columns=list(tables.ADDED_COLUMNS))
     read_cells, _ = tables.read_results(simulate.write(tmp_path, before, scores))
     pd.testing.assert_frame_equal(read_cells, cells, check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "quickstart",
+        "rounds",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("study", "shots", "pilot")),
+    ],
+)
+def test_published_tables_stay_readable(name):
+    cells, scores = tables.read_results(ROOT / "results" / name / "tables")
+    assert (cells["fold"] == "").all() and set(scores["cell"]) == set(cells["cell"])
 
 
 def edited(cells, column, value):
