@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from fsl_utils import StudyError
 from fsl_utils.data import images
-from fsl_utils.generator import adapter, backbones, large, mini, sampling
+from fsl_utils.generator import adapter, backbones, hub, large, mini, pipelines, sampling
 from fsl_utils.generator.sampling import PoolRequest
 
 NAMES = {"sd15": tiny.sd15, "flux2-klein-4b": tiny.flux2_klein_4b, "flux2-dev": tiny.flux2_dev}
@@ -31,7 +31,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(params=NAMES)
 def name(request, folders, monkeypatch):
-    monkeypatch.setenv(backbones.variable(request.param), str(folders[request.param]))
+    monkeypatch.setenv(hub.variable(request.param), str(folders[request.param]))
     return request.param
 
 
@@ -40,17 +40,8 @@ def opened(name, domain=CELLS) -> large.Large:
 
 
 def with_dtype(name, folder, dtype, channels=3) -> large.Large:
-    return large.load(
-        name,
-        backbones.CARDS[name].pipeline,
-        folder,
-        name,
-        list(large.prompts(CELLS)),
-        channels,
-        4,
-        "cpu",
-        dtype=dtype,
-    )
+    pretrained = backbones.Pretrained(name, name, backbones.prompts(CELLS), channels)
+    return pipelines.load(pretrained, folder, dtype=dtype)
 
 
 def pool(guidance=2.0, steps=3, size=None, images=None, **how) -> PoolRequest:
@@ -67,7 +58,7 @@ def paint(backbone, **asked) -> np.ndarray:
 
 def plain_pipeline(name, folder, dtype):
     """The pipeline as anybody opens it."""
-    pipe = getattr(diffusers, backbones.CARDS[name].pipeline).from_pretrained(
+    pipe = getattr(diffusers, hub.CARDS[name].pipeline).from_pretrained(
         folder, dtype=dtype, use_safetensors=True
     )
     pipe.set_progress_bar_config(disable=True)
@@ -268,12 +259,12 @@ def test_rows_stand_for_prompts(name):
 
 def test_prompts_name_the_classes():
     tiles = SimpleNamespace(name="magnetic_tile", rare_class="any_defect", common_class="free")
-    assert large.prompts(tiles) == (
+    assert backbones.prompts(tiles) == (
         "",
         "a photo of a magnetic tile free of defects",
         "a photo of a magnetic tile with any defect",
     )
-    assert large.prompts(
+    assert backbones.prompts(
         SimpleNamespace(name="folder", rare_class="deep_scratch", common_class="good")
     )[1:] == ("a photo of good", "a photo of deep scratch")
 
@@ -285,7 +276,7 @@ def test_the_text_encoder_is_needed_once(name, folders, own_store, tmp_path, mon
     for path in (copy / "text_encoder").glob("*.safetensors"):
         path.write_bytes(b"no weights any more")
     monkeypatch.setattr(backbones, "identity", lambda *a: first.hash)
-    monkeypatch.setenv(backbones.variable(name), str(copy))
+    monkeypatch.setenv(hub.variable(name), str(copy))
     assert torch.equal(opened(name).embeddings, first.embeddings)
 
 

@@ -19,7 +19,16 @@ from fsl_utils import ROOT, StudyError, params
 from fsl_utils.__main__ import main
 from fsl_utils.classifier import plan
 from fsl_utils.data import images
-from fsl_utils.generator import backbones, batches, finetuning, large, mini, sampling, settings
+from fsl_utils.generator import (
+    backbones,
+    batches,
+    finetuning,
+    hub,
+    large,
+    mini,
+    sampling,
+    settings,
+)
 from fsl_utils.generator.adapter import AdapterRequest, load
 from fsl_utils.generator.sampling import PoolRequest
 
@@ -31,7 +40,7 @@ SHORT = dict(steps=3, guidance=2.0)
 @pytest.fixture
 def weights(folders, monkeypatch):
     for name, folder in folders.items():
-        monkeypatch.setenv(backbones.variable(name), str(folder))
+        monkeypatch.setenv(hub.variable(name), str(folder))
 
 
 def tiny(task, name, steps=2, seed=0, size=64, **changed) -> AdapterRequest:

@@ -21,10 +21,10 @@ from huggingface_hub.errors import (
 )
 
 from fsl_utils import StudyError, store
-from fsl_utils.generator import backbones, large, mini, settings
+from fsl_utils.generator import backbones, hub, mini, pipelines, settings
 
 CELLS = SimpleNamespace(name="elpv", rare_class="defective", common_class="functional", channels=1)
-LARGE = list(backbones.CARDS)
+LARGE = list(hub.CARDS)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def weights(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def hub(monkeypatch, tmp_path):
+def answering(monkeypatch, tmp_path):
     """A hub with an empty cache that answers as told: with an error, or with a folder."""
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *a, **k: None)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1e12))
@@ -69,7 +69,7 @@ def http(kind):
         ),
         (
             http(RevisionNotFoundError),
-            r"commit [0-9a-f]{40} has gone from .*take another in fsl_utils.generator.backbones.CARDS",
+            r"commit [0-9a-f]{40} has gone from .*take another in fsl_utils.generator.hub.CARDS",
         ),
         (http(RepositoryNotFoundError), r"is not on the hub, or needs `hf auth login`"),
         (
@@ -84,11 +84,11 @@ def http(kind):
         ),
     ],
 )
-def test_every_fault_of_a_download_is_one_line_with_a_way_out(hub, name, error, said):
-    hub(error)
+def test_every_fault_of_a_download_is_one_line_with_a_way_out(answering, name, error, said):
+    answering(error)
     with pytest.raises(StudyError, match=said) as caught:
-        backbones.weights(name)
-    text, card = str(caught.value), backbones.CARDS[name]
+        hub.weights(name)
+    text, card = str(caught.value), hub.CARDS[name]
     assert "\n" not in text
     if not isinstance(error, RevisionNotFoundError):
         assert (
@@ -97,16 +97,16 @@ def test_every_fault_of_a_download_is_one_line_with_a_way_out(hub, name, error, 
         )
 
 
-def test_a_download_that_broke_off_is_noticed(hub, weights, monkeypatch):
+def test_a_download_that_broke_off_is_noticed(answering, weights, monkeypatch):
     monkeypatch.delenv("FSL_SD15")
-    hub(weights)
-    assert backbones.weights("sd15") == weights
+    answering(weights)
+    assert hub.weights("sd15") == weights
     (weights / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(
         StudyError,
         match=r"unet/\*.safetensors is missing, the download broke off: run `hf download",
     ):
-        backbones.weights("sd15")
+        hub.weights("sd15")
 
 
 def test_every_shard_must_be_there(weights):
@@ -116,8 +116,8 @@ def test_every_shard_must_be_there(weights):
     )
     (unet / "one.safetensors").write_bytes(b"x")
     (unet / "two.safetensors").write_bytes(b"")
-    assert backbones.missing(weights, ("unet", "vae")) == "unet/two.safetensors"
-    assert backbones.missing(weights, ("vae",)) is None
+    assert hub.missing(weights, ("unet", "vae")) == "unet/two.safetensors"
+    assert hub.missing(weights, ("vae",)) is None
 
 
 def test_no_room_is_said_before_the_download(monkeypatch):
@@ -127,7 +127,7 @@ def test_no_room_is_said_before_the_download(monkeypatch):
         StudyError,
         match="flux2-dev takes 113 GB of disk, but 3 GB are free in .*backbone='flux2-klein-4b'",
     ):
-        backbones.weights("flux2-dev")
+        hub.weights("flux2-dev")
 
 
 def test_a_local_folder_must_hold_the_pipeline(monkeypatch, tmp_path):
@@ -136,7 +136,7 @@ def test_a_local_folder_must_hold_the_pipeline(monkeypatch, tmp_path):
         StudyError,
         match="FSL_FLUX2_DEV=.*model_index.json is missing; it must be a folder of a Flux2Pipeline",
     ):
-        backbones.weights("flux2-dev")
+        hub.weights("flux2-dev")
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
@@ -156,9 +156,7 @@ def test_pickled_weights_are_not_read(own_store, weights):
     with pytest.raises(StudyError, match=r"unet/\*.safetensors is missing"):
         backbones.pretrained("sd15", CELLS, 64).open()
     with pytest.raises(StudyError, match="not the whole weights"):
-        large.load(
-            "sd15", "StableDiffusionPipeline", weights, "x", list(large.prompts(CELLS)), 1, 4, "cpu"
-        )
+        pipelines.load(backbones.pretrained("sd15", CELLS), weights)
 
 
 def test_identity_follows_the_weights(own_store, weights, monkeypatch):
@@ -168,22 +166,22 @@ def test_identity_follows_the_weights(own_store, weights, monkeypatch):
     config.write_text(config.read_text() + " ")
     assert backbones.identity("sd15") != one
     monkeypatch.delenv("FSL_SD15")
-    assert backbones.identity("sd15") == backbones.CARDS["sd15"].revision
+    assert backbones.identity("sd15") == hub.CARDS["sd15"].revision
     assert backbones.identity("mini") == store.sha256(mini.weights())
 
 
 def test_revisions_are_commits_and_smaller_ones_lead_to_mini():
-    for name, card in backbones.CARDS.items():
+    for name, card in hub.CARDS.items():
         assert len(card.revision) == 40 and int(card.revision, 16)
         while name != "mini":
-            name = backbones.CARDS[name].smaller
-    needs = [(c.disk, c.memory) for c in backbones.CARDS.values()]
+            name = hub.CARDS[name].smaller
+    needs = [(c.disk, c.memory) for c in hub.CARDS.values()]
     assert needs == sorted(needs)
 
 
-def test_what_this_machine_could_run(hub, monkeypatch):
-    monkeypatch.setattr(backbones, "gpu_memory", lambda: 24.0)
-    here = backbones.feasible()["here"]
+def test_what_this_machine_could_run(answering, monkeypatch):
+    monkeypatch.setattr(hub, "gpu_memory", lambda: 24.0)
+    here = hub.feasible()["here"]
     assert (
         here["mini"] == "yes" and here["sd15"] == here["flux2-klein-4b"] == "yes, after a download"
     )
@@ -207,7 +205,7 @@ def test_out_of_memory_while_loading_advises_by_numbers(weights, monkeypatch):
     def full(*a, **k):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(large, "load", full)
+    monkeypatch.setattr(pipelines, "load", full)
     with pytest.raises(
         StudyError,
         match="out of memory: sd15 needs about 10 GB at one image a time, this device has 0 GB.*backbone='mini'",

@@ -13,7 +13,8 @@ from fsl_utils.generator import mini, pretrain
 
 
 def test_base_images_are_common_and_from_base_groups(elpv):
-    images, condition, held_out, files = pretrain.base_images([elpv])
+    base = pretrain.BaseImages([elpv])
+    images, condition, held_out, files = base.images, base.condition, base.held_out, base.files
     assert images.shape == (len(condition), 1, 64, 64) and set(condition) == {
         mini.condition("elpv")
     }

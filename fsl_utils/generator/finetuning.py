@@ -18,7 +18,16 @@ from accelerate.utils.memory import should_reduce_batch_size
 from scipy.stats import binom
 
 from fsl_utils import Interrupted, StudyError, files, store
-from fsl_utils.generator import adapter, backbones, batches, checkpoints, copies, mini, sampling
+from fsl_utils.generator import (
+    adapter,
+    backbones,
+    batches,
+    checkpoints,
+    copies,
+    hub,
+    mini,
+    sampling,
+)
 from fsl_utils.generator.adapter import AdapterRequest
 
 CHECKED = 50  # images that a copy check samples, the same seeds every time
@@ -250,7 +259,7 @@ def gradients(backbone, batch: batches.Batch, defect: float, parts: int) -> tupl
             if not isinstance(error, MemoryError) and not should_reduce_batch_size(error):
                 raise
         if parts >= len(batch.clean):
-            raise backbones.out_of_memory(backbone.name)
+            raise hub.out_of_memory(backbone.name)
         parts *= 2
         print(f"out of memory: going on with each batch of {len(batch.clean)} in {parts} parts")
     if PartialState().num_processes > 1:

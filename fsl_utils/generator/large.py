@@ -9,14 +9,12 @@ that an image equals theirs.
 Grey images go in as three equal channels and come out as PIL's luminance.
 """
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-import diffusers
 import numpy as np
 import torch
-from accelerate.utils.memory import clear_device_cache
 from diffusers import (
     DDPMScheduler,
     DiffusionPipeline,
@@ -26,23 +24,9 @@ from diffusers import (
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from diffusers.training_utils import cast_training_params
 from peft import LoraConfig, get_peft_model_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
-from fsl_utils import StudyError, store
 from fsl_utils.data import images
-from fsl_utils.data.datasets import registry
 from fsl_utils.generator import mini
-
-
-def prompts(domain) -> tuple[str, str, str]:
-    """The empty prompt, that of the common and that of the rare class."""
-    rare, common = registry.get(domain.name).prompts
-    return "", common.format(_words(domain.common_class)), rare.format(_words(domain.rare_class))
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
 
 
 @dataclass
@@ -142,9 +126,10 @@ class Diffusion(Large):
     """Stable Diffusion: a U-Net that predicts the noise (or v), latents scaled by one number."""
 
     part = "unet"
+    encoding: ClassVar = {"num_images_per_prompt": 1, "do_classifier_free_guidance": False}
     checkpointing = False  # fits without, one image at a time
     takes_guidance = False
-    lora_targets = ["to_q", "to_k", "to_v", "to_out.0"]
+    lora_targets: ClassVar = ["to_q", "to_k", "to_v", "to_out.0"]
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -230,6 +215,7 @@ class Flow(Large):
     """
 
     part = "transformer"
+    encoding: ClassVar = {}
     checkpointing = True  # activations are recomputed in the backward pass: a third more time, a fraction of the memory
     # Those of diffusers' train_dreambooth_lora_flux2*.py: attention of both kinds of block.
     lora_targets = r".*\.(to_q|to_k|to_v|to_out\.0|to_qkv_mlp_proj)|single_transformer_blocks\.\d+\.attn\.to_out"
@@ -326,114 +312,3 @@ class Flow(Large):
 def _error(predicted, target, weight, part) -> torch.Tensor:
     error = (predicted.float() - target).square()
     return (error if weight is None else error * weight[part]).mean(dim=(1, 2, 3))
-
-
-def load(
-    name: str,
-    pipeline: str,
-    folder: Path,
-    base: str,
-    texts: list[str],
-    channels: int,
-    batch: int,
-    device: str,
-    quantise: str = "",
-    dtype: torch.dtype | None = None,
-) -> Large:
-    """Open a pipeline of class `pipeline` from a folder as `save_pretrained` writes it, in eval mode, frozen, for images of
-    1 or 3 `channels` and the prompts `texts`.
-
-    bfloat16 on a GPU, float32 on a CPU, unless `dtype` says otherwise; `quantise` 'nf4' loads the transformer in 4 bits.
-    No code from the folder is run and no pickle is read. Raises StudyError where files are missing or damaged.
-    """
-    dtype = dtype or (torch.bfloat16 if device == "cuda" else torch.float32)
-    embeddings = _embeddings(pipeline, folder, base, texts, device, quantise, dtype)
-    pipe = _open(
-        pipeline,
-        folder,
-        dtype,
-        device,
-        _in_four_bits(["transformer"], device, dtype) if quantise else None,
-        text_encoder=None,
-        tokenizer=None,
-    )
-    family = Diffusion if hasattr(pipe, "unet") else Flow
-    denoiser = getattr(pipe, family.part)
-    for module in (denoiser, pipe.vae):
-        module.eval().requires_grad_(False)
-    return family(name, base, pipe, denoiser, embeddings.to(device, dtype), channels, batch)
-
-
-def _embeddings(pipeline, folder, base, texts, device, quantise, dtype) -> torch.Tensor:
-    """Embeddings of the prompts [3, L, D], from the store; the text encoder is loaded only where they are not there."""
-
-    def build(out):
-        config = _in_four_bits(["text_encoder"], device, dtype) if quantise else None
-        stable = pipeline == "StableDiffusionPipeline"
-        pipe = _open(
-            pipeline,
-            folder,
-            dtype,
-            device,
-            config,
-            vae=None,
-            **{"unet" if stable else "transformer": None},
-        )
-        extra = dict(num_images_per_prompt=1, do_classifier_free_guidance=False) if stable else {}
-        with torch.no_grad():
-            found = pipe.encode_prompt(texts, device=device, **extra)[0]
-        save_file({"embeddings": found.cpu().contiguous()}, out / "embeddings.safetensors")
-
-    made = store.make(
-        "prompts", {"base": base, "prompts": texts, "dtype": str(dtype)}, build, device=device
-    )
-    clear_device_cache(garbage_collection=True)  # of what the text encoder held
-    return load_file(made / "embeddings.safetensors")["embeddings"]
-
-
-def _open(pipeline, folder, dtype, device, quantization_config, **without) -> DiffusionPipeline:
-    if pipeline == "StableDiffusionPipeline":
-        without |= dict(
-            safety_checker=None,
-            feature_extractor=None,
-            image_encoder=None,
-            requires_safety_checker=False,
-        )
-    if quantization_config is not None:
-        without["quantization_config"] = quantization_config
-    try:
-        pipe = getattr(diffusers, pipeline).from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, **without
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise StudyError(
-            f"{folder}: not the whole weights of a {pipeline} ({reason}); remove the folder and download it again"
-        ) from error
-    pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device)
-
-
-def _in_four_bits(parts: list[str], device: str, dtype: torch.dtype):
-    """NF4 (QLoRA, Dettmers et al. 2023) for parts of a pipeline. Raises StudyError without a GPU or bitsandbytes."""
-    if device != "cuda" or not importlib.util.find_spec("bitsandbytes"):
-        raise StudyError(
-            f"4-bit weights need a CUDA device (device is '{device}') and bitsandbytes: pip install 'fsl-utils[large]' there, "
-            "or take backbone='sd15'"
-        )
-    import transformers
-
-    kinds = {
-        "text_encoder": transformers.BitsAndBytesConfig,
-        "transformer": diffusers.BitsAndBytesConfig,
-    }
-    return diffusers.PipelineQuantizationConfig(
-        quant_mapping={
-            part: kinds[part](
-                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
-            )
-            for part in parts
-        }
-    )

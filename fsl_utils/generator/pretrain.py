@@ -29,52 +29,49 @@ HELD_OUT = 0.1  # share of base groups that only the loss curve sees
 SEED = 0
 
 
-def base_images(tasks: list[domains.Domain]) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
-    """Base images of the domains: uint8 [N, 1, 64, 64], condition [N], held out [N] (bool), file names by domain.
+class BaseImages:
+    """Base images of the domains: `images` uint8 [N, 1, 64, 64], `condition` [N], `held_out` [N] (bool),
+    `files`: their names by domain. Raises StudyError where a domain has none."""
 
-    Raises StudyError where a domain has no base image.
-    """
-    pixels, condition, held_out, files = [], [], [], {}
-    for domain in tasks:
-        name, rows = domain.name, domain.rows("base", label=0)
-        if not len(rows):
-            raise StudyError(
-                f"{name} has no base image: pretraining needs common images of groups without a rare one"
-            )
-        groups = domain.table["group"].iloc[rows]
-        apart = partitions.pick(
-            pd.Series(name, index=groups.unique()),
-            HELD_OUT,
-            partitions.generator(name, "held out of pretraining"),
-        )
-        pixels.append(domain.images(mini.IMAGE_SIZE)[rows])
-        condition.append(np.full(len(rows), mini.condition(name)))
-        held_out.append(groups.isin(apart).to_numpy())
-        files[name] = domain.table["image"].iloc[rows].tolist()
-    return np.concatenate(pixels), np.concatenate(condition), np.concatenate(held_out), files
+    def __init__(self, tasks: list[domains.Domain]):
+        parts, self.files = [], {}
+        for domain in tasks:
+            rows = domain.rows("base", label=0)
+            if not len(rows):
+                raise StudyError(
+                    f"{domain.name} has no base image: pretraining needs common images of groups without a rare one"
+                )
+            condition = np.full(len(rows), mini.condition(domain.name))
+            apart = _held_out(domain.name, domain.table["group"].iloc[rows])
+            parts.append((domain.images(mini.IMAGE_SIZE)[rows], condition, apart))
+            self.files[domain.name] = domain.table["image"].iloc[rows].tolist()
+        self.images, self.condition, self.held_out = map(np.concatenate, zip(*parts))
+        self.flips = {mini.condition(task.name): registry.get(task.name).flips for task in tasks}
+        self.train = [np.flatnonzero((self.condition == c) & ~self.held_out) for c in self.flips]
+
+    def batch(
+        self, step: int, rng: np.random.Generator, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The batch of a step: images uint8 [32, 1, 64, 64], mirrored and moved, and condition [32], now and then none.
+
+        Domains take turns.
+        """
+        turns = (step * BATCH + np.arange(BATCH)) % len(self.train)
+        rows = np.array([rng.choice(self.train[i]) for i in turns])
+        pixels = torch.from_numpy(self.images[rows])
+        for c, allowed in self.flips.items():
+            chosen = torch.from_numpy(self.condition[rows] == c)
+            pixels[chosen] = augmentation.flips_and_shifts(pixels[chosen], allowed, 2, generator)
+        alone = rng.random(BATCH) < NO_CONDITION
+        return pixels, torch.from_numpy(np.where(alone, mini.NULL, self.condition[rows]))
 
 
-def batch(
-    images: np.ndarray,
-    condition: np.ndarray,
-    train: list[np.ndarray],
-    flips: dict[int, str],
-    step: int,
-    rng: np.random.Generator,
-    generator: torch.Generator,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The batch of a step: images uint8 [32, 1, 64, 64], mirrored and moved, and condition [32], now and then none.
-
-    train: rows of the images of each domain, which take turns. flips: by condition, the axes along which it may be mirrored.
-    """
-    rows = np.array([rng.choice(train[i]) for i in (step * BATCH + np.arange(BATCH)) % len(train)])
-    pixels = torch.from_numpy(images[rows])
-    for c, allowed in flips.items():
-        chosen = torch.from_numpy(condition[rows] == c)
-        pixels[chosen] = augmentation.flips_and_shifts(pixels[chosen], allowed, 2, generator)
-    return pixels, torch.from_numpy(
-        np.where(rng.random(BATCH) < NO_CONDITION, mini.NULL, condition[rows])
-    )
+def _held_out(name: str, groups: pd.Series) -> np.ndarray:
+    """Which images are of the groups that only the loss curve sees, bool."""
+    rng = partitions.generator(name, "held out of pretraining")
+    return groups.isin(
+        partitions.pick(pd.Series(name, index=groups.unique()), HELD_OUT, rng)
+    ).to_numpy()
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -100,116 +97,140 @@ def run(
     From random weights, or from those of `start`, whose band scales are kept.
 
     Every `checkpoint_every` steps, and where Ctrl-C stops it, it writes `checkpoint.safetensors` into `folder`, from
-    which a later run resumes; every `checkpoint_every` steps it adds to what it yields the mean loss since the last checkpoint and that of the averaged
-    weights on held-out groups: {step, loss, mean_loss, held_out, seconds}. It ends with `mini.safetensors` and
-    `loss.csv` there. Mixed precision (bfloat16) in forward and backward.
+    which a later run resumes. Every `checkpoint_every` steps it adds to what it yields the mean loss since the last
+    checkpoint and that of the averaged weights on held-out groups: {step, loss, mean_loss, held_out, seconds}. It ends
+    with `mini.safetensors` and `loss.csv` there. Mixed precision (bfloat16) in forward and backward.
     """
-    images, condition, held_out, files = base_images(tasks)
-    flips = {mini.condition(task.name): registry.get(task.name).flips for task in tasks}
-    model = mini.load(start) if start else mini.create(mini.band_scales(images[~held_out]), SEED)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    net = model.denoiser.to(device, memory_format=torch.channels_last).train().requires_grad_(True)
-    optimiser = torch.optim.AdamW(
-        net.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.99)
-    )
-    ema = EMAModel(
-        net.parameters(),
-        decay=EMA_DECAY,
-        use_ema_warmup=True,
-        inv_gamma=1.0,
-        power=0.75,
-        foreach=True,
-    )
-
-    path = folder / "checkpoint.safetensors"
-    held = {f"net.{name}": parameter for name, parameter in net.named_parameters()}
-    held |= {f"ema.{i}": average for i, average in enumerate(ema.shadow_params)}
-    facts = checkpoints.resume(path, held, optimiser) or {"losses": [], "curve": []}
-    losses, curve = facts["losses"], facts["curve"]  # losses: of every step so far
-    first = ema.optimization_step = len(losses)
-    if first:
-        print(f"going on from step {first} of {steps}")
-    train = [np.flatnonzero((condition == c) & ~held_out) for c in flips]
-    begin = time.perf_counter()
+    training = Pretraining(tasks, steps, folder, start)
+    if training.done:
+        print(f"going on from step {training.done} of {steps}")
     with checkpoints.interrupts_held() as interrupted:
-        for step in range(first, steps):
-            rng = np.random.default_rng([SEED, step])
-            generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-            torch.manual_seed(int(rng.integers(2**62)))  # dropout
-            pixels, labels = batch(images, condition, train, flips, step, rng, generator)
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(step, steps)
-            with torch.autocast(device, torch.bfloat16):
-                loss = model.loss(model.encode(pixels), labels.to(device), generator).mean()
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimiser.step()
-            ema.step(net.parameters())
-            losses.append(loss.item())
-            if not math.isfinite(losses[-1]):
-                raise StudyError(
-                    f"the loss is {losses[-1]} at step {step}: run again to go on from the last "
-                    f"checkpoint, or lower LEARNING_RATE in {__name__} ({LEARNING_RATE})"
-                )
-
-            done = {"step": step + 1, "loss": losses[-1]}
-            if due := (step + 1) % checkpoint_every == 0 or step + 1 == steps:
-                since = losses[curve[-1]["step"] if curve else 0 :]
-                done |= {
-                    "mean_loss": float(np.mean(since)),
-                    "seconds": time.perf_counter() - begin,
-                    "held_out": _held_out_loss(model, ema, images[held_out], condition[held_out]),
-                }
-                curve.append(done)
-                checkpoints.save(path, step + 1, held, optimiser, facts)
-            yield done
+        while training.done < steps:
+            row = {"step": training.done + 1, "loss": training.step()}
+            due = training.done % checkpoint_every == 0 or training.done == steps
+            if due:
+                row |= training.look()
+                training.curve.append(row)
+                training.save()
+            yield row
             if interrupted():
                 if not due:
-                    checkpoints.save(path, step + 1, held, optimiser, facts)
+                    training.save()
                 raise Interrupted(
-                    f"interrupted: step {step + 1} of {steps} is kept; {checkpoints.GO_ON}"
+                    f"interrupted: step {training.done} of {steps} is kept; {checkpoints.GO_ON}"
                 )
-
-    ema.copy_to(net.parameters())
-    about = {
-        "domains": [task.name for task in tasks],
-        "start": model.hash,
-        "steps": steps,
-        "batch": BATCH,
-        "seed": SEED,
-        "images": int((~held_out).sum()),
-        "files": files,
-        "unet": mini.UNET,
-        "schedule": mini.SCHEDULE,
-        "ema_decay": EMA_DECAY,
-    }
-    mini.save(model, folder / "mini.safetensors", about)
-    lines = ["step,loss,held_out"] + [
-        f"{r['step']},{r['mean_loss']:.5f},{r['held_out']:.5f}" for r in curve
-    ]
-    store.write_text(folder / "loss.csv", "\n".join(lines) + "\n")
+    training.finish()
 
 
-@torch.no_grad()
-def _held_out_loss(model, ema, images, condition) -> float:
-    """Loss of the averaged weights on held-out groups, at the same noise every time; NaN where none are held out."""
-    if not len(images):
-        return float("nan")
-    net = model.denoiser
-    ema.store(net.parameters())
-    ema.copy_to(net.parameters())
-    net.eval()
-    generator = torch.Generator().manual_seed(0)
-    parts = [
-        model.loss(
-            model.encode(images[i : i + 64]),
-            torch.from_numpy(condition[i : i + 64]).to(net.device),
-            generator,
+class Pretraining:
+    """One pretraining under way; it goes on from the checkpoint in `folder` if there is one."""
+
+    def __init__(self, tasks: list[domains.Domain], steps: int, folder: Path, start: Path | None):
+        self.tasks, self.steps, self.folder = tasks, steps, folder
+        self.base = base = BaseImages(tasks)
+        if start:
+            self.model = mini.load(start)
+        else:
+            self.model = mini.create(mini.band_scales(base.images[~base.held_out]), SEED)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        net = self.model.denoiser.to(self.device, memory_format=torch.channels_last)
+        self.net = net.train().requires_grad_(True)
+        self.optimiser = torch.optim.AdamW(
+            net.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.99)
         )
-        for _ in range(4)
-        for i in range(0, len(images), 64)
-    ]
-    net.train()
-    ema.restore(net.parameters())
-    return float(torch.cat(parts).mean())
+        self.ema = EMAModel(
+            net.parameters(),
+            decay=EMA_DECAY,
+            use_ema_warmup=True,
+            inv_gamma=1.0,
+            power=0.75,
+            foreach=True,
+        )
+        self.path = folder / "checkpoint.safetensors"
+        self.tensors = {f"net.{name}": parameter for name, parameter in net.named_parameters()}
+        self.tensors |= {f"ema.{i}": average for i, average in enumerate(self.ema.shadow_params)}
+        # losses: of every step so far. curve: what `look` said.
+        self.facts = checkpoints.resume(self.path, self.tensors, self.optimiser)
+        self.facts = self.facts or {"losses": [], "curve": []}
+        self.losses, self.curve = self.facts["losses"], self.facts["curve"]
+        self.ema.optimization_step = self.done
+        self.begin = time.perf_counter()
+
+    @property
+    def done(self) -> int:
+        """Steps done."""
+        return len(self.losses)
+
+    def step(self) -> float:
+        """One step of the optimiser; returns its loss. Raises StudyError where that is not finite."""
+        rng = np.random.default_rng([SEED, self.done])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        torch.manual_seed(int(rng.integers(2**62)))  # dropout
+        pixels, condition = self.base.batch(self.done, rng, generator)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.done, self.steps)
+        with torch.autocast(self.device, torch.bfloat16):
+            clean, condition = self.model.encode(pixels), condition.to(self.device)
+            loss = self.model.loss(clean, condition, generator).mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimiser.step()
+        self.ema.step(self.net.parameters())
+        if not math.isfinite(loss.item()):
+            raise StudyError(
+                f"the loss is {loss.item()} at step {self.done}: run again to go on from the last "
+                f"checkpoint, or lower LEARNING_RATE in {__name__} ({LEARNING_RATE})"
+            )
+        self.losses.append(loss.item())
+        return self.losses[-1]
+
+    def look(self) -> dict:
+        """How it stands: mean_loss since the last look, seconds, held_out (see `run`)."""
+        since = self.losses[self.curve[-1]["step"] if self.curve else 0 :]
+        mean, seconds = float(np.mean(since)), time.perf_counter() - self.begin
+        return {"mean_loss": mean, "seconds": seconds, "held_out": self._held_out_loss()}
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        checkpoints.save(self.path, self.done, self.tensors, self.optimiser, self.facts)
+
+    def finish(self) -> None:
+        """Write the averaged weights and the curve."""
+        self.ema.copy_to(self.net.parameters())
+        about = {
+            "domains": [task.name for task in self.tasks],
+            "start": self.model.hash,
+            "steps": self.steps,
+            "batch": BATCH,
+            "seed": SEED,
+            "images": int((~self.base.held_out).sum()),
+            "files": self.base.files,
+            "unet": mini.UNET,
+            "schedule": mini.SCHEDULE,
+            "ema_decay": EMA_DECAY,
+        }
+        mini.save(self.model, self.folder / "mini.safetensors", about)
+        lines = [f"{r['step']},{r['mean_loss']:.5f},{r['held_out']:.5f}" for r in self.curve]
+        text = "\n".join(["step,loss,held_out", *lines]) + "\n"
+        store.write_text(self.folder / "loss.csv", text)
+
+    @torch.no_grad()
+    def _held_out_loss(self) -> float:
+        """Loss of the averaged weights on held-out groups, at the same noise every time; NaN where none are held out."""
+        base = self.base
+        images, condition = base.images[base.held_out], base.condition[base.held_out]
+        if not len(images):
+            return float("nan")
+        self.ema.store(self.net.parameters())
+        self.ema.copy_to(self.net.parameters())
+        self.net.eval()
+        generator, parts = torch.Generator().manual_seed(0), []
+        for _ in range(4):
+            for i in range(0, len(images), 64):
+                rows = torch.from_numpy(condition[i : i + 64]).to(self.net.device)
+                clean = self.model.encode(images[i : i + 64])
+                parts.append(self.model.loss(clean, rows, generator))
+        self.net.train()
+        self.ema.restore(self.net.parameters())
+        return float(torch.cat(parts).mean())

@@ -17,7 +17,7 @@ from fsl_utils import StudyError, store
 from fsl_utils.data import images, partitions
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import adapter as adapters
-from fsl_utils.generator import backbones, mini, regions
+from fsl_utils.generator import backbones, hub, mini, regions
 from fsl_utils.generator.adapter import AdapterRequest
 from fsl_utils.request import Request
 
@@ -128,7 +128,7 @@ def sample(backbone, pool: PoolRequest, numbers) -> np.ndarray:
             todo = todo[batch:]
         except (torch.OutOfMemoryError, MemoryError):
             if batch == 1:
-                raise backbones.out_of_memory(backbone.name) from None
+                raise hub.out_of_memory(backbone.name) from None
             batch //= 2
             print(f"out of memory: going on with batches of {batch}")
     return images.resize(np.concatenate(parts), pool.backbone.image_size or backbone.image_size)

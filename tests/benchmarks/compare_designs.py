@@ -24,7 +24,6 @@ from diffusers.training_utils import EMAModel
 from fsl_utils import ROOT, store
 from fsl_utils.classifier import features
 from fsl_utils.data import domains
-from fsl_utils.data.datasets import registry
 from fsl_utils.generator import mini, pretrain
 from fsl_utils.pools import reports
 
@@ -182,9 +181,8 @@ class Model:
 def run(name: str, seconds: float, folder: Path) -> None:
     """Train and judge one design; writes NAME.json and NAME.npz (the samples)."""
     torch.set_num_threads(1)
-    images, condition, held_out, _ = pretrain.base_images([domains.load(n) for n in NAMES])
-    flips = {mini.condition(n): registry.get(n).flips for n in NAMES}
-    model = Model(DESIGNS[name], images[~held_out])
+    base = pretrain.BaseImages([domains.load(n) for n in NAMES])
+    model = Model(DESIGNS[name], base.images[~base.held_out])
     net = model.net.to(memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(
         net.parameters(), lr=pretrain.LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.99)
@@ -197,12 +195,11 @@ def run(name: str, seconds: float, folder: Path) -> None:
         power=0.75,
         foreach=True,
     )
-    train = [np.flatnonzero((condition == c) & ~held_out) for c in flips]
     begin, step, curve, losses = time.process_time(), 0, [], []
     while (spent := time.process_time() - begin) < seconds:
         rng = np.random.default_rng([0, step])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        pixels, labels = pretrain.batch(images, condition, train, flips, step, rng, generator)
+        pixels, labels = base.batch(step, rng, generator)
         for group in (
             optimiser.param_groups
         ):  # the shape of the long run's rate, over time in place of steps
@@ -240,7 +237,7 @@ def run(name: str, seconds: float, folder: Path) -> None:
         folder / f"{name}.npz", lambda partial: np.savez_compressed(open(partial, "wb"), **samples)
     )
     for n in NAMES:
-        result[n] = judge(samples[n], images[condition == mini.condition(n)])
+        result[n] = judge(samples[n], base.images[base.condition == mini.condition(n)])
     store.write_text(folder / f"{name}.json", json.dumps(result, indent=1))
     print(json.dumps({k: v for k, v in result.items() if k != "curve"}), flush=True)
 
