@@ -117,6 +117,30 @@ def test_a_twin_across_the_boundary_tops_the_list():
     ) and top["similarity"] > 0.999
 
 
+@pytest.mark.parametrize("where", ["across", "within"])
+def test_identical_pairs_are_named_and_do_not_move_the_threshold(where):
+    table, pixels = scene(30, 3, noise=0.5)
+    plain = leaks.similar(table, pixels)
+    test, other = np.flatnonzero(table["partition"] == "test")[[0, -1]]
+    twin = np.flatnonzero(table["partition"] == "development")[0] if where == "across" else other
+    changed = pixels.copy()
+    changed[twin] = changed[test]
+    result = leaks.similar(table, changed)
+    assert result.threshold == pytest.approx(plain.threshold, abs=0.15)
+    assert result.identical == (where == "across")
+    names = f"{table['image'][test]} = {table['image'][twin]}"
+    assert (names in str(result)) == (where == "across")
+    assert "nan" not in str(result) and result.flagged <= plain.flagged + 5
+
+
+def test_without_groups_the_audit_says_that_it_cannot_judge():
+    table, pixels = scene(20, 2)
+    names = [f"part{i // 2:03d}_{i % 2}.png" for i in range(40)]
+    result = leaks.similar(table.assign(image=names, group=names), pixels)
+    assert "cannot be judged: every image is its own group" in str(result)
+    assert "would make 20 groups of 40 images" in str(result)
+
+
 def test_nearest_neighbour_is_scikit_learns():
     table, pixels = scene(noise=0.5)
     for t in (table, partitions.by_image(table, "scene")):

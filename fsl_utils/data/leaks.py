@@ -1,4 +1,4 @@
-"""Does anything leak from development into test? Identity first, exactly; similarity as a second line.
+"""Does anything leak from development into test? Identity first, exactly; then similarity.
 
 Identity: no group has images on two sides. Similarity looks for what the groups may have missed:
 pairs of images across the boundary that are more alike than images of different groups are.
@@ -13,6 +13,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 from fsl_utils.data import partitions
+from fsl_utils.data.datasets.groups import joined, suggestion
+from fsl_utils.data.datasets.tables import some
 
 SIZE = 64  # of the images that are compared, pixels
 FALSE_ALARM = 1e-4  # share of pairs of different groups that the threshold lets through
@@ -83,9 +85,11 @@ def _unit(x: np.ndarray) -> np.ndarray:
 class Similar:
     """What the similarity audit found.
 
-    hit_rate: share of the known pairs of one object (one group where objects are not known) above the
-    threshold. false_alarm_rate: the same of pairs of different groups on one side of the boundary.
-    pairs: image, other, similarity, same_group; the flagged pairs, the most alike first.
+    identical: pairs across the boundary that are one picture. hit_rate: share of the known pairs of
+    one object (one group where objects are not known) above the threshold. false_alarm_rate: the
+    same of pairs of different groups on one side of the boundary. Identical pairs count for none
+    of the rates. pairs: image, other, similarity, same_group, identical; the identical and the
+    flagged pairs, the most alike first. unjudged: why the threshold says nothing, or ''.
     """
 
     threshold: float
@@ -93,28 +97,45 @@ class Similar:
     false_alarm_rate: float
     known_pairs: int
     flagged: int
+    identical: int
     crossing: int  # pairs across the boundary, in all
     pairs: pd.DataFrame
+    unjudged: str = ""
 
     def __str__(self):
+        same = self.pairs[self.pairs["identical"]]
+        names = some([f"{a} = {b}" for a, b in zip(same["image"], same["other"])])
+        twice = f"{self.identical} pairs across the boundary are one picture: {names}\n"
+        return (twice if self.identical else "") + self._judgement()
+
+    def _judgement(self) -> str:
+        if self.unjudged:
+            return f"likeness across the boundary cannot be judged: {self.unjudged}"
+        chance = self.false_alarm_rate * self.crossing
+        known = "no pairs of one object are known"
+        if self.known_pairs:
+            known = f"the threshold finds {self.hit_rate:.0%} of {self.known_pairs:,} known pairs"
         return (
-            f"{self.flagged} of {self.crossing:,} pairs across the boundary are above {self.threshold:.3f} "
-            f"(by its false-alarm rate {self.false_alarm_rate * self.crossing:.0f} would be by chance); the threshold finds "
-            f"{self.hit_rate:.0%} of {self.known_pairs:,} known pairs of one object, {self.false_alarm_rate:.2%} of other pairs"
+            f"{self.flagged} of {self.crossing:,} pairs across the boundary are above "
+            f"{self.threshold:.3f} (by its false-alarm rate {chance:.0f} would be by chance); "
+            f"{known} of one object, {self.false_alarm_rate:.2%} of other pairs"
         )
 
 
 def similar(
     table: pd.DataFrame, pixels: np.ndarray, false_alarm: float = FALSE_ALARM, keep: int = 200
 ) -> Similar:
-    """Pairs of a development and a test image that look like one object; the `keep` most alike are listed.
+    """Pairs of a development and a test image that look like one object; `keep` are listed.
 
-    The threshold is the similarity that `false_alarm` of the pairs of different groups within development
-    or within test exceed: no pair across the boundary has a say in it.
+    The threshold is the similarity that `false_alarm` of the pairs of different groups within
+    development or within test exceed: no pair across the boundary has a say in it, nor groups that
+    have a picture in common.
     """
     vectors = fingerprints(pixels)
     groups = pd.factorize(whole_groups(table))[0]
     objects = pd.factorize(table["object"])[0] if "object" in table else groups
+    pictures = _pictures(pixels)
+    apart = joined(pd.Series(groups), pd.Series(pictures)).to_numpy()
     partition = table["partition"].to_numpy()
     sides = [np.flatnonzero(partition == p) for p in ("development", "test")]
 
@@ -122,28 +143,27 @@ def similar(
     same, different = np.zeros(len(_BINS) - 1), np.zeros(len(_BINS) - 1)
     for rows in sides:
         for block, values in _blocks(vectors, rows, rows):
-            upper = rows[None, :] > block[:, None]
-            one_object = upper & (objects[block][:, None] == objects[rows])
-            other_group = upper & (groups[block][:, None] != groups[rows])
+            pair = (rows[None, :] > block[:, None]) & (pictures[block][:, None] != pictures[rows])
+            one_object = pair & (objects[block][:, None] == objects[rows])
+            other_group = pair & (apart[block][:, None] != apart[rows])
             same += np.histogram(values[one_object], _BINS)[0]
             different += np.histogram(values[other_group], _BINS)[0]
-    above = different[::-1].cumsum()[::-1]
+    above = np.append(different[::-1].cumsum()[::-1], 0)
     at = int(np.argmax(above <= false_alarm * different.sum()))
     threshold = float(_BINS[at])
 
     found = []
     for block, values in _blocks(vectors, sides[1], sides[0]):
-        i, j = np.nonzero(values >= threshold)
-        found.append(
-            pd.DataFrame({"image": block[i], "other": sides[0][j], "similarity": values[i, j]})
-        )
-    pairs = (
-        pd.concat(found)
-        .sort_values("similarity", ascending=False, kind="stable")
-        .reset_index(drop=True)
+        one = pictures[block][:, None] == pictures[sides[0]]
+        i, j = np.nonzero((values >= threshold) | one)
+        columns = {"image": block[i], "other": sides[0][j], "similarity": values[i, j]}
+        found.append(pd.DataFrame(columns | {"identical": one[i, j]}))
+    pairs = pd.concat(found).sort_values(
+        ["identical", "similarity"], ascending=False, kind="stable", ignore_index=True
     )
-    flagged, pairs = len(pairs), pairs.head(keep)
-    pairs["same_group"] = groups[pairs["image"]] == groups[pairs["other"]]
+    identical, flagged = int(pairs["identical"].sum()), int((~pairs["identical"]).sum())
+    pairs = pairs.head(keep)
+    pairs.insert(3, "same_group", groups[pairs["image"]] == groups[pairs["other"]])
     names = table["image"].to_numpy()
     pairs["image"], pairs["other"] = names[pairs["image"]], names[pairs["other"]]
     return Similar(
@@ -152,9 +172,27 @@ def similar(
         _share(different, at),
         int(same.sum()),
         flagged,
+        identical,
         len(sides[0]) * len(sides[1]),
         pairs,
+        _unjudged(groups, different.sum(), names),
     )
+
+
+def _pictures(pixels: np.ndarray) -> np.ndarray:
+    """A number for each picture, int [N]: the same where pixels are the same, unless all are empty."""
+    codes = pd.factorize(pd.Series([image.tobytes() for image in pixels]))[0]
+    flat = pixels.reshape(len(pixels), -1)
+    return np.where(np.ptp(flat, axis=1) == 0, len(codes) + np.arange(len(codes)), codes)
+
+
+def _unjudged(groups: np.ndarray, pairs: float, names: np.ndarray) -> str:
+    if len(set(groups)) == len(groups):
+        return (
+            "every image is its own group, so what sets the threshold leaks as much as what it "
+            f"judges{suggestion(names)}"
+        )
+    return "" if pairs else "no two groups stand on one side"
 
 
 def _blocks(vectors: np.ndarray, rows: np.ndarray, others: np.ndarray):
