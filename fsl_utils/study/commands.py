@@ -112,7 +112,8 @@ def grid(arguments) -> None:
         print("\n".join(progress.plan(nodes, set(), workers, threads)))
         print(f"not at hand: {', '.join(absent)} (`fsl fetch`); what of it is done is not known")
         return
-    grids.check(runs)
+    for domain in grids.check(runs):
+        domain.print_notes()
     out = (arguments.out or ROOT / "results" / "mine" / name).absolute()
     if arguments.add:
         nodes, kept = _standing(nodes, out, arguments.replace or arguments.dry_run)

@@ -143,8 +143,9 @@ def _checked(given: dict) -> dict:
     return run
 
 
-def check(runs: list[dict]) -> None:
-    """Raise StudyError where data are not at hand, or a draw lacks the shots that a run asks for.
+def check(runs: list[dict]) -> list[domains.Domain]:
+    """The domains of a grid. Raises StudyError where data are not at hand, or a draw lacks the
+    shots that a run asks for.
 
     Looks at LOOKED draws at most: those of a larger grid are told by their own notebooks.
     """
@@ -152,8 +153,10 @@ def check(runs: list[dict]) -> None:
     for run in runs:
         draw = json.dumps([run[name] for name in (*TASK, "draw")])
         most[draw] = max(run, most.get(draw, run), key=lambda run: run["n_real"])
-    for run in list(most.values())[:LOOKED]:
+    looked = list(most.values())[:LOOKED]
+    for run in looked:
         partitions.draw(task(run).table, run["draw"], run["n_real"])
+    return list({id(domain): domain for domain in map(task, looked)}.values())
 
 
 def absent(runs: list[dict]) -> list[str]:
