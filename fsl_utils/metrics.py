@@ -187,7 +187,9 @@ def steps(labels, scores, groups, weights) -> tuple[np.ndarray, ...]:
 
 
 def _running(sums: np.ndarray) -> np.ndarray:
-    """Running sums down the rows, in place; row by row, because cumsum over axis 0 is ten times slower."""
+    """Running sums down the rows, in place; cumsum is ten times slower where rows are wide."""
+    if sums.shape[1] == 1:
+        return np.cumsum(sums, axis=0, out=sums)
     for k in range(1, len(sums)):
         sums[k] += sums[k - 1]
     return sums

@@ -95,7 +95,7 @@ def correlations(rows: pd.DataFrame) -> str:
 
 
 def claims(rows: pd.DataFrame) -> str:
-    """How many claims hold, do not, or cannot be told. rows: of `claims.verdicts`."""
+    """How many claims hold, do not, or cannot be told. rows: of `claims.paper_claims`."""
     told = ", ".join(f"{verdict}: {n}" for verdict, n in rows["verdict"].value_counts().items())
     return f"{rows['claim'].nunique()} claims on {len(rows)} tasks in all; {told}."
 

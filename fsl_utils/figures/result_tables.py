@@ -95,7 +95,7 @@ def worth(rows: pd.DataFrame) -> table.Table:
 
 
 def claims(rows: pd.DataFrame) -> table.Table:
-    """The paper's claims, a row a claim, a column a study. rows: of `claims.verdicts`."""
+    """The paper's claims, a row a claim, a column a study. rows: of `claims.paper_claims`."""
     shared, studies = words.studies(rows)
     columns, bold = {}, {}
     for title, part in studies:
