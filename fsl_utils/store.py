@@ -222,10 +222,12 @@ def _record(folder: Path, what: str = "found") -> None:
             file.write(f"{what} {folder.parent.name}/{folder.name}\n")
 
 
-def clock() -> float:
-    """Now, in seconds, by the clock that dates the store's files, whatever this machine's says."""
-    with files.explained(root()), tempfile.TemporaryFile(dir=opened()) as file:
+def clock() -> float | None:
+    """Now, in seconds, by the clock that dates the store's files, whatever this machine's says;
+    None where no file can be written."""
+    with suppress(OSError), tempfile.TemporaryFile(dir=root()) as file:
         return os.fstat(file.fileno()).st_mtime
+    return None
 
 
 def sweep(age: float = 2 * 86400) -> None:
@@ -237,11 +239,11 @@ def sweep(age: float = 2 * 86400) -> None:
     for place in (*(folder / name for name in OWN), *(folder / "work").glob("*")):
         if not place.is_symlink():
             left += [path for path in place.glob(".*") if files.PARTIAL.fullmatch(path.name)]
-    before = clock() - age
-    for path in left:
+    now = clock()
+    for path in left if now else ():
         with suppress(FileNotFoundError):  # its writer has just finished
             inside = () if path.is_symlink() else path.rglob("*")
-            if max(part.lstat().st_mtime for part in (path, *inside)) < before:
+            if max(part.lstat().st_mtime for part in (path, *inside)) < now - age:
                 files.discard(path)
 
 

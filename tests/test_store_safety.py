@@ -60,6 +60,12 @@ def test_a_clock_that_is_days_ahead_sweeps_nothing(own_store, monkeypatch):
     assert (own_store / "tmp" / SCRATCH).is_dir()
 
 
+def test_the_clock_is_that_of_the_files_and_none_where_nothing_can_be_written(own_store):
+    assert store.clock() is None
+    store.opened()
+    assert abs(store.clock() - time.time()) < 60 and os.listdir(own_store) == [store.MARK]
+
+
 def homes(folder: Path) -> dict[str, Path]:
     """Folders that are no stores, each with an old folder of somebody's in tmp/."""
     given = {"a home": ".bashrc", "only tmp": None, "a data set": "cell/cat.png", "work": "work/a"}

@@ -82,7 +82,7 @@ def alive() -> dict[str, Step]:
     folder, fresh = store.root() / "running", {}
     if not folder.is_dir():
         return fresh
-    now = store.clock()
+    now = store.clock() or time.time()
     for entry in os.scandir(folder):
         with suppress(FileNotFoundError):  # it has just ended
             if abs(now - entry.stat(follow_symlinks=False).st_mtime) < worker.STALE:

@@ -25,7 +25,8 @@ def times(cost: pd.DataFrame, total: float) -> list[str]:
 
 def results(folder: Path, cells: pd.DataFrame) -> list[str]:
     """The table of arms by ratio."""
-    table = ratios.ratio_table(*read_results(folder / "tables"))
+    published, scores = read_results(folder / "tables")
+    table = ratios.ratio_table(published, scores)
     interval = [f"{r.pr_auc:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in table.itertuples()]
     shown = pd.DataFrame(
         {
@@ -40,7 +41,9 @@ def results(folder: Path, cells: pd.DataFrame) -> list[str]:
     )
     where, share = cells["evaluated_on"].iloc[0], cells["prevalence"].mean()
     head = f"On real {where} images (prevalence {share:.2f}); recall and F1 at .5:"
-    return [head, "", *shown.to_string(index=False).splitlines(), ""]
+    unchecked = published.attrs["not_checkable"]
+    note = [f"{unchecked} rows are not checkable against their keys"] * (unchecked > 0)
+    return [head, "", *shown.to_string(index=False).splitlines(), *note, ""]
 
 
 def answer(folder: Path) -> list[str]:
