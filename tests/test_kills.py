@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import dummies
@@ -49,16 +50,18 @@ def kind(process: psutil.Process) -> str:
 
 
 def kill(victim: str, driver: subprocess.Popen, root: Path, rng: random.Random) -> bool:
-    """SIGKILL one kind of process; False where there is none of it at the moment."""
+    """SIGKILL one kind of process, as soon as there is one; False where the driver ends before."""
     if victim == "driver":
         driver.kill()
     elif victim == "group":
         os.killpg(driver.pid, signal.SIGKILL)
-    elif there := [process for process in belonging(root) if kind(process) == victim]:
-        rng.choice(there).kill()
-    else:
-        return False
-    return True
+    while victim in ("worker", "kernel") and driver.poll() is None:
+        there = [process for process in belonging(root) if kind(process) == victim]
+        with suppress(psutil.NoSuchProcess, IndexError):
+            rng.choice(there).kill()
+            return True
+        time.sleep(rng.random())
+    return victim in ("driver", "group")
 
 
 def gone(root: Path) -> list[str]:
