@@ -63,7 +63,9 @@ def alpha(root):
         grey, (y, x) = pixels(i, False), np.mgrid[:96, :96]
         out = (y - 48) ** 2 + (x - 48) ** 2 > 36**2
         hidden = np.where(out, 0 if rare else 255, grey)
-        Image.fromarray(np.dstack([hidden] * 3 + [np.where(out, 0, 255)]).astype(np.uint8), "RGBA").save(path)
+        Image.fromarray(
+            np.dstack([hidden] * 3 + [np.where(out, 0, 255)]).astype(np.uint8), "RGBA"
+        ).save(path)
 
     parts(root, save=save)
 
@@ -71,12 +73,21 @@ def alpha(root):
 def pages(root):
     """TIFFs whose first page is a calibration image: 80 different parts, not one image 80 times."""
     blank = Image.fromarray(np.full((96, 96), 128, np.uint8))
-    parts(root, ".tif", lambda image, path, i, rare: blank.save(path, save_all=True, append_images=[image] * 3))
+    parts(
+        root,
+        ".tif",
+        lambda image, path, i, rare: blank.save(path, save_all=True, append_images=[image] * 3),
+    )
 
 
 def twelve_bits(root):
     """16-bit PNGs that use 12 bits: not black."""
-    parts(root, save=lambda image, path, i, rare: Image.fromarray(np.asarray(image).astype(np.uint16) * 16).save(path))
+    parts(
+        root,
+        save=lambda image, path, i, rare: Image.fromarray(
+            np.asarray(image).astype(np.uint16) * 16
+        ).save(path),
+    )
 
 
 def masks(root):
@@ -128,4 +139,46 @@ def latin1(root):
 
 def postscript(root):
     """An EPS named .png: named and left out; no other program is started."""
-    (parts(root) / "good/part001_a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 96 96\nshowpage\n")
+    (parts(root) / "good/part001_a.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 96 96\nshowpage\n"
+    )
+
+
+def kolektor(root, items=40, parts=6):
+    """Like KolektorSDD: one part of every item has a thin crack (all groups are mixed); each has a `_label.bmp`."""
+    for item in range(items):
+        for part in range(parts):
+            rng = np.random.default_rng([item, part])
+            surface = 120 + 20 * np.sin(np.linspace(0, 9, 96) + item) + rng.normal(0, 6, (240, 96))
+            mask, cracked = np.zeros((240, 96), np.uint8), part == item % parts
+            if cracked:
+                rows = 60 + rng.integers(120) + np.cumsum(rng.integers(-1, 2, 70))
+                mask[rows, 13 + np.arange(70)] = mask[rows + 1, 13 + np.arange(70)] = 255
+            path = (
+                Path(root) / ("cracked" if cracked else "sound") / f"kos{item:02d}_Part{part}.jpg"
+            )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.where(mask, 40, surface).clip(0, 255).astype(np.uint8)).save(path)
+            Image.fromarray(mask).save(path.with_name(f"{path.stem}_label.bmp"))
+
+
+def colour(root, objects=60):
+    """Two RGB photos of each object, every third stained, red on green of one grey; masks in `ground_truth/`."""
+    for i in range(objects):
+        for shot in range(2):
+            rng = np.random.default_rng([i, shot])
+            photo = (
+                np.array([90, 130, 90]) + rng.normal(0, 6, (80, 120, 1)) + np.zeros((80, 120, 3))
+            )
+            name, mask = "stain" if i % 3 == 0 else "fine", np.zeros((80, 120), bool)
+            if name == "stain":
+                y, x = np.mgrid[:80, :120]
+                mask = (y - rng.integers(20, 60)) ** 2 + (x - rng.integers(20, 100)) ** 2 < 100
+                photo[mask] += np.array([90, -38, -40])
+            path = Path(root) / name / f"object{i:02d}_{shot}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(photo.clip(0, 255).astype(np.uint8)).save(path)
+            if mask.any():
+                below = Path(root) / "ground_truth" / name / f"{path.stem}_mask.png"
+                below.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(np.uint8(255) * mask).save(below)

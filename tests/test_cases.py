@@ -7,10 +7,11 @@ import time
 
 import cases
 import numpy as np
+import papermill
 import pytest
 from PIL import Image
 
-from fsl_utils import StudyError
+from fsl_utils import ROOT, StudyError
 from fsl_utils.data import cache, domains, kept, leaks, partitions
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import regions
@@ -516,3 +517,61 @@ def test_notes_are_printed(root, capsys):
     cases.exif(root)
     load(root).print_notes()
     assert "note: 40 images are turned" in capsys.readouterr().out
+
+
+# -- From the folder to a figure -----------------------------------------------------------------
+
+
+def kolektor(root):
+    cases.kolektor(root)
+    return load(root, "cracked", r"(kos\d+)_")
+
+
+def colour(root):
+    cases.colour(root)
+    return load(root, "stain", r"(object\d+)_")
+
+
+def test_mixed_groups_with_thin_cracks(root):
+    domain = kolektor(root)
+    assert len(domain.table) == 240 and domain.table["group"].nunique() == 40
+    assert len(domain.rows("base")) == 0  # every group shows a crack
+    assert note(domain, "masks belong to images").startswith("240 masks")
+    task = FewShotTask(domain, partitions.draw(domain.table, 0, 12))
+    rows, marks = regions.masks(task, 64)
+    assert len(rows) == 12 and marks.any(axis=(1, 2)).all()  # no crack is too thin
+    pasted = regions.paste(task, 64, 0, range(6))
+    assert pasted.shape == (6, 1, 64, 64)
+
+
+def test_a_stain_that_only_colour_shows(root):
+    domain = colour(root)
+    assert domain.channels == 3 and domain.has_masks
+    rows = np.flatnonzero(domain.table["label"])
+    grey, seen = domain.images(64)[rows], domain.images(64, 3)[rows].astype(int)
+    on = domain.masks(rows, 64)[:, 0] > 0
+    redness = seen[:, 0] - seen[:, 1]
+    assert redness[on].mean() - redness[~on].mean() > 100
+    assert abs(grey[:, 0][on].mean() - grey[:, 0][~on].mean()) < 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [kolektor, colour])
+@pytest.mark.parametrize("stem", ["01_data_exploration", "04_classifier_sweep"])
+def test_the_notebooks_run_on_it(root, make, stem):
+    rare = make(root).rare_class
+    given = {"domain": "folder", "folder": str(root), "rare_class": rare, "n_real": 8}
+    given["group_pattern"] = r"([a-z]+\d+)_"
+    if stem.startswith("04"):
+        given |= {"arms": ["real", "paste"], "ratios": [1.0]}
+    out = root.parent / "out.ipynb"
+    papermill.execute_notebook(
+        ROOT / "notebooks" / f"{stem}.ipynb",
+        out,
+        given,
+        kernel_name="python3",
+        progress_bar=False,
+        cwd=ROOT / "notebooks",
+    )
+    said = out.read_text()
+    assert "masks belong to images" in said and "image/png" in said
