@@ -1,0 +1,167 @@
+"""`finetuned`: an ImageNet network, head first, then its last stages (LP-FT, Kumar et al. 2022).
+
+The stem is frozen, so it runs once an image and variant (flipped and shifted) and is kept in the
+store as a map; what is trained is the rest. Batch-norm statistics are frozen by folding them into
+the convolutions. Depthwise filters stay as they are: the gradient of a 5x5 one took up to 60 ms of
+a step where all else of its block took 12 (CPU, bfloat16).
+"""
+
+import copy
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from fsl_utils import StudyError
+from fsl_utils.classifier import features, probe
+from fsl_utils.classifier.training import TrainingSet, check_finite
+
+SETTINGS = {
+    "batch": 32,
+    "learning_rate": 1e-4,
+    "weight_decay": 0.01,
+    "warmup": 0.2,  # share of the steps
+    "variants": 4,  # the image itself, and three flipped and shifted
+}
+CUT = {features.NAME: 10, features.RESNET: "layer3"}  # the last frozen layer, stride 16
+PIECE = 64  # images scored at a time
+
+
+def views(image_size: int, flips: str, network: str = features.NAME) -> list[features.View]:
+    """The maps that training takes, one view a variant; scoring takes the first."""
+    size = features.input_size(image_size)
+    return [
+        features.View(network, (CUT[network],), False, size, variant, flips if variant else "")
+        for variant in range(SETTINGS["variants"])
+    ]
+
+
+class Tail(torch.nn.Module):
+    """What follows the frozen stem, and one logit: maps [N, C, h, w] -> [N]."""
+
+    def __init__(self, body: torch.nn.Module, width: int):
+        super().__init__()
+        self.body, self.head = _fold(body), torch.nn.Linear(width, 1)
+        for module in self.body.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.requires_grad_(module.groups == 1)
+        self.eval().to(memory_format=torch.channels_last)
+
+    def pooled(self, maps: torch.Tensor) -> torch.Tensor:
+        """Features before the head, float32 [N, D]."""
+        return self.body(maps).float().mean(dim=(2, 3))
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return self.head(self.pooled(maps))
+
+
+def tail(net: torch.nn.Module, network: str = features.NAME) -> Tail:
+    """A trainable copy of the end of `net` (of `features.network`), which stays as it is."""
+    if network == features.RESNET:
+        return Tail(_copied(net.layer4), net.layer4[-1].conv2.out_channels)
+    blocks = [_copied(block) for block in net._blocks[CUT[network] + 1 :]]
+    head = [_copied(part) for part in (net._conv_head, net._bn1)]
+    body = torch.nn.Sequential(*blocks, *head, torch.nn.ReLU6())
+    return Tail(body, net._conv_head.out_channels)
+
+
+def _copied(module: torch.nn.Module) -> torch.nn.Module:
+    with torch.no_grad():
+        return copy.deepcopy(module).requires_grad_(True)
+
+
+def _fold(module: torch.nn.Module) -> torch.nn.Module:
+    """Every batch norm of a module folded into the convolution that is registered before it."""
+    for part in module.modules():
+        for (name, before), (after_name, after) in itertools.pairwise(part.named_children()):
+            if isinstance(before, torch.nn.Conv2d) and isinstance(after, torch.nn.BatchNorm2d):
+                setattr(part, name, fuse_conv_bn_eval(before.eval(), after.eval()))
+                setattr(part, after_name, torch.nn.Identity())
+    return module
+
+
+def train(
+    training: TrainingSet,
+    model: Tail,
+    *,
+    steps: int,
+    seed: int,
+    device: str = "cpu",
+) -> Iterator[dict]:
+    """Train a `tail` on maps [N, V, C, h, w] of V variants; yields {step, loss, model}.
+
+    Step 0 is the fit of the head. Each batch holds as many rare as common images, drawn by their
+    weights; the last step is the result. The same seed and threads give the same weights.
+    """
+    if np.ndim(training.inputs) != 5:
+        raise StudyError(
+            f"maps are {np.shape(training.inputs)}: expected [N, variants, C, h, w] (see `views`)"
+        )
+    if steps < 1:
+        raise StudyError(f"steps is {steps}: at least 1 is needed")
+    model.to(device)
+    _fit_head(training, model, device)
+    yield {"step": 0, "loss": float("nan"), "model": model}
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    rate = SETTINGS["learning_rate"]
+    optimiser = torch.optim.AdamW(parameters, rate, weight_decay=SETTINGS["weight_decay"])
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
+    for step, (rows, variants) in enumerate(itertools.islice(_batches(training, seed), steps)):
+        logits = _forward(model, training.inputs[rows, variants], device)
+        target = torch.as_tensor(training.labels[rows], device=device).float()
+        loss = F.binary_cross_entropy_with_logits(logits, target)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        yield {"step": step + 1, "loss": loss.item(), "model": model}
+
+
+def _rate(step: int, steps: int) -> float:
+    """The share of the learning rate at a step: a linear warm-up, under a cosine to zero."""
+    warm = (step + 1) / max(1, SETTINGS["warmup"] * steps)
+    return min(warm, 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def _fit_head(training: TrainingSet, model: Tail, device: str) -> None:
+    """Set the head to the probe's weights on the frozen features of the images themselves."""
+    inner = _scored(model.pooled, training.inputs[:, 0], device).float().numpy()
+    fitted = probe.fit(dataclasses.replace(training, inputs=inner))
+    weight = fitted.weight / fitted.scaler.scale
+    with torch.no_grad():
+        model.head.weight.copy_(torch.from_numpy(weight)[None])
+        model.head.bias.fill_(fitted.bias - float(weight @ fitted.scaler.mean))
+
+
+def _batches(training: TrainingSet, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows and variants of one batch after another, half of each class, by weight."""
+    rng, half = np.random.default_rng(seed), SETTINGS["batch"] // 2
+    classes = [np.flatnonzero(training.labels == c) for c in (1, 0)]
+    while True:
+        rows = [rng.choice(c, half, p=2 * training.balanced[c]) for c in classes]
+        yield np.concatenate(rows), rng.integers(training.inputs.shape[1], size=2 * half)
+
+
+def _forward(function, maps: np.ndarray, device: str) -> torch.Tensor:
+    pixels = torch.from_numpy(np.array(maps)).to(device).float()
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device, torch.bfloat16, enabled=features.bfloat16(device)):
+        return function(pixels).float().squeeze(1)
+
+
+@torch.inference_mode()
+def _scored(function, maps: np.ndarray, device: str) -> torch.Tensor:
+    """`function` of maps, piece by piece, on the CPU."""
+    pieces = range(0, len(maps), PIECE)
+    return torch.cat([_forward(function, maps[i : i + PIECE], device).cpu() for i in pieces])
+
+
+def score(model: Tail, maps: np.ndarray, device: str = "cpu") -> np.ndarray:
+    """Probability of the rare class of maps [N, C, h, w] of the first view, float64 [N]."""
+    check_finite(maps, "maps to score")
+    return torch.sigmoid(_scored(model, maps, device).double()).numpy()
