@@ -135,10 +135,38 @@ def resample(
     if metric not in metrics.METRICS:
         raise StudyError(f"unknown metric '{metric}': known are {', '.join(metrics.METRICS)}")
     where = setting(cells)
+    whole, fewest = _by_draw(cells, scores, metric, replicates)
+    no_skill = NO_SKILL[metric.removesuffix("_at_threshold")]
+    points = pd.Series({key: value[0] for key, value in whole.items()})
+    points = points.rename_axis(["arm", "ratio", "draw"]).unstack("draw")
+    missing = np.full(1 + replicates, np.nan)
+    return Resampled(
+        where,
+        metric,
+        points,
+        {
+            key: np.stack([whole.get((*key, draw), missing)[1:] for draw in points])
+            for key in points.index
+        },
+        _keys(cells),
+        cells["seed"].nunique(),
+        {
+            "no_skill": cells[no_skill].mean() if isinstance(no_skill, str) else no_skill,
+            **dict(zip(("n_rare", "n_groups", "n_rare_groups"), fewest.tolist())),
+        },
+    )
+
+
+def _by_draw(cells: pd.DataFrame, scores: pd.DataFrame, metric: str, replicates: int):
+    """The metric of every draw, and the fewest images and groups that one is scored on.
+
+    Returns (arm, ratio, draw) -> [1 + replicates], as observed and resampled, of the draws that
+    have all their folds; the fewest rare images, groups, and groups with rare images.
+    """
     images = Images(scores[scores["cell"].isin(cells["cell"])])
     weights = group_weights(images.n_groups, replicates)
     folds = cells.groupby("draw")["fold"].nunique()
-    values = defaultdict(lambda: defaultdict(list))  # arm, ratio, draw -> fold -> [B] for each seed
+    values = defaultdict(lambda: defaultdict(list))  # arm, ratio, draw -> fold -> one [B] a seed
     counts = defaultdict(lambda: np.zeros(3, int))  # arm, ratio, draw, seed -> summed over folds
     for row in cells.sort_values(["seed", "fold"]).itertuples():
         labels, score, groups = images.evaluated(row.cell, row.evaluated_on)
@@ -154,29 +182,8 @@ def resample(
         if len(by_fold) == folds[key[2]]
     }
     if not whole:
-        raise StudyError(f"no cell has a {metric}: no threshold was chosen in this study")
-    no_skill = NO_SKILL[metric.removesuffix("_at_threshold")]
-    fewest = np.min([count for key, count in counts.items() if key[:3] in whole], axis=0)
-    points = pd.Series({key: value[0] for key, value in whole.items()})
-    points = points.rename_axis(["arm", "ratio", "draw"]).unstack("draw")
-    missing = np.full(replicates, np.nan)
-    return Resampled(
-        where,
-        metric,
-        points,
-        {
-            key: np.stack(
-                [whole[*key, draw][1:] if (*key, draw) in whole else missing for draw in points]
-            )
-            for key in points.index
-        },
-        _keys(cells),
-        cells["seed"].nunique(),
-        {
-            "no_skill": cells[no_skill].mean() if isinstance(no_skill, str) else no_skill,
-            **dict(zip(("n_rare", "n_groups", "n_rare_groups"), fewest.tolist())),
-        },
-    )
+        raise StudyError(f"no draw has a {metric}: no threshold was chosen, or folds are missing")
+    return whole, np.min([count for key, count in counts.items() if key[:3] in whole], axis=0)
 
 
 def group_weights(groups: int, replicates: int) -> np.ndarray:
