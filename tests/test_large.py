@@ -85,7 +85,7 @@ def their_images(pipe, noise, guidance=2.0, steps=3, **given) -> np.ndarray:
 
 def noise_for(backbone) -> torch.Tensor:
     """What images 0 and 1 of a pool start from."""
-    seeds = [sampling.image_seed(0, i) for i in range(2)]
+    seeds = [sampling.image_seed(0, 0, i) for i in range(2)]
     return torch.stack(
         [
             torch.randn(backbone.latent_shape, generator=torch.Generator().manual_seed(s))
@@ -215,7 +215,7 @@ def test_image_to_image_is_that_of_diffusers(folders, monkeypatch):
         requires_safety_checker=False,
     )
     pipe.set_progress_bar_config(disable=True)
-    generators = [torch.Generator().manual_seed(sampling.image_seed(0, i)) for i in range(2)]
+    generators = [torch.Generator().manual_seed(sampling.image_seed(0, 0, i)) for i in range(2)]
     theirs = pipe(
         ["a photo of a defective solar cell"] * 2,
         image=backbone.encode(pixels),

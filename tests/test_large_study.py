@@ -77,7 +77,7 @@ def test_an_adapter_is_made_once_and_its_pool_is_what_plain_diffusers_paints(
         noise = torch.stack(
             [
                 torch.randn(
-                    shape, generator=torch.Generator().manual_seed(sampling.image_seed(0, i))
+                    shape, generator=torch.Generator().manual_seed(sampling.image_seed(0, 0, i))
                 )
                 for i in range(2)
             ]

@@ -64,7 +64,7 @@ def test_sampling_is_what_the_diffusers_solver_does(backbone, task):
     )
     solver.set_timesteps(5)
     latents = torch.randn(
-        1, 16, 16, 16, generator=torch.Generator().manual_seed(sampling.image_seed(7, 3))
+        1, 16, 16, 16, generator=torch.Generator().manual_seed(sampling.image_seed(0, 7, 3))
     )
     with torch.no_grad():
         for t in solver.timesteps:
@@ -133,7 +133,7 @@ def test_inpainting_shows_the_network_the_source_noised_to_each_level(task, monk
     sampling.sample(spy, wanted, [4])
     clean = spy.encode(task.images(64)[sampling.sources(wanted, [4])])
     noise = torch.randn(
-        clean.shape[1:], generator=torch.Generator().manual_seed(sampling.image_seed(0, 4))
+        clean.shape[1:], generator=torch.Generator().manual_seed(sampling.image_seed(0, 0, 4))
     )
     assert len(seen) == 4
     for latents, t in seen:

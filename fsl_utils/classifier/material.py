@@ -16,7 +16,7 @@ class Material:
 
     def __init__(self, task: FewShotTask, p, planned: list[plan.CellRequest], device: str):
         self.task, self.device = task, device
-        self.image_size, self.seed = p.image_size, p.seed
+        self.size, self.channels, self.seed = p.classifier_size, p.classifier_channels, p.seed
         self.features = classifiers.get(p.classifier).features
         self.pools, self.screen = plan.pools(task, p), plan.screen(task, p)
         self.most = {
@@ -24,9 +24,11 @@ class Material:
             for kind in self.pools
         }
         self.largest = round(max(p.ratios) * task.n_real)
-        self.partitions = ("development", "test") if p.evaluate_on == "test" else ("development",)
+        beside = {part for cell in planned for part in cell.source.partitions}
+        tested = {"test"} if p.evaluate_on != "validation" else set()
+        self.partitions = ("development", *sorted(beside | tested))
         self.evaluated = task.draw.validation  # positions of the images that are scored
-        if p.evaluate_on == "test":
+        if p.evaluate_on != "validation":
             self.evaluated = np.union1d(task.draw.choosing, task.domain.rows("test"))
         self._fetched = {}
 

@@ -26,6 +26,9 @@ class CellRequest(Request):
     init: str
     evaluate_on: str
     settings: dict
+    size: int = 64  # pixels of what the classifier sees, real and made
+    channels: int = 1  # 1: grey, 3: RGB
+    synthetic_weight: float = 0.0  # share of a class's loss that its made images carry; 0: by number
     pools: dict[str, PoolRequest] = field(default_factory=dict)
     screen: FilterRequest | None = None
 
@@ -52,6 +55,9 @@ class CellRequest(Request):
             "rare_class": self.task.domain.rare_class,
             "protocol": self.task.domain.protocol,
             "image_size": self.image_size,
+            "classifier_size": self.size,
+            "classifier_channels": self.channels,
+            "synthetic_weight": self.synthetic_weight,
             "seed": self.seed,
             "arm": self.arm,
             "recipe": self.recipe.params(),
@@ -105,6 +111,9 @@ def cells(task: FewShotTask, p) -> list[CellRequest]:
             classifier.settings(p.classifier_steps),
             {kind: available[kind] for kind in arms.get(name).source.pools},
             screen(task, p) if arms.get(name).source.screened else None,
+            p.classifier_size,
+            p.classifier_channels,
+            p.synthetic_weight if arms.get(name).source.makes else 0.0,
         )
         for name, ratio in classifier.pairs(p.arms, p.ratios)
         if not why_not(name, ratio, task, p)

@@ -5,9 +5,37 @@ the `material` of a run (`material.Material`). Nothing here imports torch: a gri
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
+
+from fsl_utils.data import partitions
+
+
+class TrainingSet(NamedTuple):
+    """What a classifier is trained on. x: images, uint8 [N, C, S, S], or features [N, D]. labels: [N], 1 rare.
+    made: whether an image was made and is no real one, bool [N]. groups: of the real images [N], '' for the others."""
+
+    x: np.ndarray
+    labels: np.ndarray
+    made: np.ndarray
+    groups: np.ndarray
+
+    def weights(self, synthetic_weight: float) -> np.ndarray:
+        """Weight of each image in the loss, float64 [N], of sum 1: rare and common weigh the same.
+
+        synthetic_weight: the share of a class's weight that its made images carry together; 0: as many as they are.
+        """
+        weights = np.zeros(len(self.labels))
+        for label in (0, 1):
+            of_class = self.labels == label
+            made, real = of_class & self.made, of_class & ~self.made
+            share = synthetic_weight or made.sum() / of_class.sum()
+            if not real.any() or not made.any():
+                share = float(made.any())
+            for chosen, part in ((made, share), (real, 1 - share)):
+                weights[chosen] = 0.5 * part / max(1, chosen.sum())
+        return weights
 
 
 @dataclass(frozen=True)
@@ -24,6 +52,11 @@ class ImageSource:
         return ()
 
     @property
+    def makes(self) -> bool:
+        """Whether it adds images that are not real, which a `synthetic_weight` may weigh."""
+        return bool(self.pools)
+
+    @property
     def tuned(self) -> bool:
         """Whether it needs an adapter."""
         return bool(set(self.pools) - {"base"})
@@ -32,6 +65,11 @@ class ImageSource:
         """Why it cannot add n images in a task, '' where it can."""
         return ""
 
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        """Partitions beside development whose real images it takes."""
+        return ()
+
     def params(self) -> dict:
         """What determines its images beside its pools and filter, as part of a cell's key."""
         return {}
@@ -39,6 +77,10 @@ class ImageSource:
     def rows(self, draw, n: int) -> np.ndarray:
         """Positions of the real rare images in the domain's table."""
         return draw.shots
+
+    def base(self, task, n: int) -> np.ndarray:
+        """Positions of real common images of the base partition, which stand beside the draw's."""
+        return task.draw.common[:0]
 
     def rare(self, material, n: int) -> np.ndarray:
         """n images made for the rare class; fewer where a filter keeps fewer."""
@@ -52,15 +94,22 @@ class ImageSource:
         """What a cell's manifest says of its images."""
         return {}
 
-    def training(self, material, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """The training set with n images added, uint8 [N, C, S, S] or features [N, D], and its labels [N], rare first."""
+    def training(self, material, n: int) -> TrainingSet:
+        """The training set with n images added, rare first."""
         real, draw = material.real(), material.task.draw
-        rare, common = [real[self.rows(draw, n)]], [real[draw.common]]
-        if n:
-            rare.append(self.rare(material, n))
-            common.append(self.common(material, n))
-        labels = np.repeat([1, 0], [sum(map(len, rare)), sum(map(len, common))])
-        return np.concatenate(rare + common), labels
+        parts = []
+        for label, rows, made in (
+            (1, self.rows(draw, n), self.rare),
+            (0, np.concatenate([draw.common, self.base(material.task, n)]), self.common),
+        ):
+            added = made(material, n) if n else real[:0]
+            parts.append((real[rows], np.full(len(rows), label), False, draw.groups[rows]))
+            parts.append((added, np.full(len(added), label), True, np.full(len(added), "")))
+        x, labels, made, groups = zip(*parts)
+        made = np.repeat(made, [len(part) for part in labels])
+        return TrainingSet(
+            np.concatenate(x), np.concatenate(labels), made, np.concatenate(groups).astype(str)
+        )
 
 
 @dataclass(frozen=True)
@@ -98,14 +147,29 @@ class FromPools(ImageSource):
     rare_pool: str = ""
     common_pool: str = ""
     shots: bool = True  # beside the shots, or in their place
+    base_common: bool = False  # with as many real common images of the base partition
     scales: ClassVar[bool] = True
 
     @property
     def pools(self) -> tuple[str, ...]:
         return tuple(kind for kind in (self.rare_pool, self.common_pool) if kind)
 
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        return ("base",) if self.base_common else ()
+
     def why_not(self, task, n: int) -> str:
-        return "" if n or self.shots else "it has no rare image at all: take a larger ratio"
+        if not n and not self.shots:
+            return "it has no rare image at all: take a larger ratio"
+        have = len(task.domain.rows("base", 0)) if self.base_common else n
+        short = f"it needs {n} common images of the base partition, which has {have}"
+        return short if have < n else ""
+
+    def base(self, task, n: int) -> np.ndarray:
+        if not self.base_common:
+            return super().base(task, n)
+        rng = partitions.generator("base beside", task.draw.number)
+        return rng.permutation(task.domain.rows("base", 0))[:n]
 
     def rows(self, draw, n: int) -> np.ndarray:
         return draw.shots if self.shots else draw.shots[:0]
@@ -137,6 +201,7 @@ class Pasted(ImageSource):
     """Common training images with a shot's defect on them."""
 
     scales: ClassVar[bool] = True
+    makes: ClassVar[bool] = True
 
     def why_not(self, task, n: int) -> str:
 

@@ -104,7 +104,7 @@ def of_pool(backbone, pool, numbers, clean: torch.Tensor) -> np.ndarray:
             masks(pool.task, backbone.image_size),
         )
         marked = [
-            _warped(found, flips, partitions.generator("region", pool.seed, i)) for i in numbers
+            _warped(found, flips, partitions.generator("region", pool.task.draw.number, pool.seed, i)) for i in numbers
         ]
     else:
         # The backbone alone knows no rare class; there, what sets the common class apart from any image.
@@ -162,14 +162,14 @@ def difference(
 def paste(task: FewShotTask, size: int, seed: int, numbers) -> np.ndarray:
     """Common training images with a shot's defect pasted on, uint8 [n, C, size, size]: the arm `paste`.
 
-    Image i depends on (seed, i) alone. The shot is mirrored, turned and moved with its mask, brought to the brightness
+    Image i depends on the draw, seed and i alone. The shot is mirrored, turned and moved with its mask, brought to the brightness
     of the image around the mask, and blended over the mask's margin: NSA (Schlüter et al. 2022) without its Poisson blending.
     """
     domain = task.domain
     shots, found = masks(task, size)
     real, flips, out = domain.images(size), registry.get(domain.name).flips, []
     for i in numbers:
-        rng = partitions.generator("paste", seed, i)
+        rng = partitions.generator("paste", task.draw.number, seed, i)
         target, k = real[rng.choice(task.draw.common)].astype(float), rng.integers(len(found))
         place = placement(found[k], flips, rng)
         patch = np.stack([moved(channel, place) for channel in real[shots[k]]])

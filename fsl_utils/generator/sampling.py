@@ -1,6 +1,6 @@
 """Sampling pools of synthetic images.
 
-Image i of a pool has a generator of its own, seeded from (seed, i), and images are made and
+Image i of a pool has a generator of its own, seeded from (draw, seed, i), and images are made and
 stored in chunks of 50: a pool of 50 is the beginning of a pool of 200, bit for bit, and a
 killed run keeps its finished chunks.
 """
@@ -71,6 +71,7 @@ class PoolRequest(Request):
             "mode": self.mode,
             "guidance": float(self.guidance),
             "steps": self.steps,
+            "draw": self.task.draw.number,
             "seed": self.seed,
             "condition": "rare" if self.condition == mini.RARE else "common",
             "adapter": self.adapter.key if self.adapter else None,
@@ -141,7 +142,7 @@ def _sample_batch(backbone, pool: PoolRequest, numbers) -> np.ndarray:
         [
             torch.randn(
                 backbone.latent_shape,
-                generator=torch.Generator().manual_seed(image_seed(pool.seed, i)),
+                generator=torch.Generator().manual_seed(image_seed(pool.task.draw.number, pool.seed, i)),
             )
             for i in numbers
         ]
@@ -197,7 +198,7 @@ def sources(pool: PoolRequest, numbers) -> np.ndarray | None:
     if pool.mode == "noise":
         return None
     rows = pool.task.draw.shots if pool.mode == "from_shot" else pool.task.draw.common
-    return np.array([partitions.generator("source", pool.seed, i).choice(rows) for i in numbers])
+    return np.array([partitions.generator("source", pool.task.draw.number, pool.seed, i).choice(rows) for i in numbers])
 
 
 def resembled(pool: PoolRequest, numbers, rows: np.ndarray) -> np.ndarray | None:
@@ -212,6 +213,6 @@ def resembled(pool: PoolRequest, numbers, rows: np.ndarray) -> np.ndarray | None
     return groups[sources(pool, numbers)][:, None] == groups[rows]
 
 
-def image_seed(seed: int, number: int) -> int:
-    """Seed of image `number` of a pool."""
-    return int(partitions.generator("image", seed, number).integers(2**62))
+def image_seed(draw: int, seed: int, number: int) -> int:
+    """Seed of the noise of image `number` of a pool: each draw has its own."""
+    return int(partitions.generator("image", draw, seed, number).integers(2**62))

@@ -95,7 +95,7 @@ def main() -> None:
             width=64,
             output_type="np",
             generator=[
-                torch.Generator().manual_seed(sampling.image_seed(0, i)) for i in range(IMAGES)
+                torch.Generator().manual_seed(sampling.image_seed(0, 0, i)) for i in range(IMAGES)
             ],
         ).images
         return (made * 255).round().astype(np.uint8)
