@@ -10,13 +10,15 @@ from fsl_utils.classifier.sources import ImageSource
 @dataclass(frozen=True)
 class Arm:
     """source: of the training images. sampling: natural or balanced. augmentation: light or strong.
-    loss: bce or focal. refit: the head is fitted again on balanced real images."""
+    loss: bce or focal. refit: the head is fitted again on balanced real images. anneal: made images
+    leave in the course of the training, and the end is on real ones alone (cf. RoentGen-v2, 2508.16783)."""
 
     source: ImageSource
     sampling: str = "natural"
     augmentation: str = "light"
     loss: str = "bce"
     refit: bool = False
+    anneal: bool = False
 
     def params(self) -> dict:
         """What determines its training, as part of a cell's key."""
@@ -27,7 +29,7 @@ class Arm:
     def ratios(self, ratios: list[float], classifier) -> list[float]:
         """The ratios at which a classifier is run: all, or 0 alone where a ratio has no meaning."""
         # Classifiers of frozen features are given so many augmented copies.
-        copies = classifier.features and self.augmentation == "strong"
+        copies = classifier.copies and self.augmentation == "strong"
         if not self.source.scales and not copies:
             return [0.0]
         # At 0x these arms are `real`; a cell of its own would be the same again.
@@ -53,6 +55,8 @@ ARMS = {
     "synth_both": Arm(sources.FromPools("synth_both", "rare", "common")),
     "real_base": Arm(sources.FromPools("real_base", base_common=True)),
     "lora_base": Arm(sources.FromPools("lora_base", "rare", base_common=True)),
+    "anneal": Arm(LORA, anneal=True),
+    "calibrated": Arm(sources.Calibrated("calibrated")),
     "crt": Arm(REAL, refit=True),
     "lora_crt": Arm(LORA, refit=True),
     "real_more": Arm(sources.FurtherReal("real_more")),

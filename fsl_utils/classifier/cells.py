@@ -17,6 +17,8 @@ KEY_COLUMNS = [
     "rare_class",
     "protocol",
     "image_size",
+    "classifier_size",
+    "classifier_channels",
     "n_real",
     "draw",
     "seed",
@@ -24,6 +26,7 @@ KEY_COLUMNS = [
     "mode",
     "arm",
     "ratio",
+    "synthetic_weight",
     "classifier",
     "init",
 ]
@@ -84,9 +87,8 @@ def row(folder: Path) -> dict:
 def _build(folder: Path, cell: plan.CellRequest, material: Material) -> dict:
     """Train one classifier, score it, write scores.parquet; returns the facts for the manifest."""
     classifier = classifiers.get(cell.classifier)
-    x, y = classifier.training(cell, material)
     begin = time.perf_counter()
-    scores = classifier.scores(cell, x, y, material)
+    scores = classifier.scores(cell, material)
     seconds = round(time.perf_counter() - begin, 3)
     table = _scored(cell, material.evaluated, scores)
     table.to_parquet(folder / "scores.parquet", index=False)
@@ -114,7 +116,7 @@ def _metrics(cell: plan.CellRequest, table: pd.DataFrame) -> dict:
     """`metrics.score` of the images that the cell is evaluated on, at a threshold of the choosing part."""
     chosen = table[table["partition"] == "choosing"]
     threshold = metrics.choose_threshold(chosen["label"].to_numpy(), chosen["score"].to_numpy())
-    if cell.evaluate_on == "test":
+    if cell.evaluate_on != "validation":
         table = table[table["partition"] == "test"]
     result = metrics.score(table["label"].to_numpy(), table["score"].to_numpy(), threshold)
     result["n_test_groups"] = int(table["group"].nunique())

@@ -1,23 +1,27 @@
 """What the cells of one run share: images of the domain and of pools, each fetched when first needed."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import torch
 
-from fsl_utils.classifier import classifiers, features, filters, plan
-from fsl_utils.data import augmentation
-from fsl_utils.data.datasets import registry
+from fsl_utils.classifier import features, filters, plan
+from fsl_utils.classifier.features import View
+from fsl_utils.data import augmentation, images
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import sampling
 
 
 class Material:
-    """Images, uint8 [N, C, S, S], or where the classifier takes these their features, [N, D]."""
+    """Images, uint8 [N, C, S, S], or through a view (see `through`) their features, [N, D] or [N, C, p, p].
+
+    Real and made images pass through one chain: they come to `size` pixels and `channels` by the same resize.
+    """
 
     def __init__(self, task: FewShotTask, p, planned: list[plan.CellRequest], device: str):
         self.task, self.device = task, device
         self.size, self.channels, self.seed = p.classifier_size, p.classifier_channels, p.seed
-        self.features = classifiers.get(p.classifier).features
         self.pools, self.screen = plan.pools(task, p), plan.screen(task, p)
         self.most = {
             kind: max((cell.n for cell in planned if kind in cell.pools), default=0)
@@ -30,22 +34,23 @@ class Material:
         self.evaluated = task.draw.validation  # positions of the images that are scored
         if p.evaluate_on != "validation":
             self.evaluated = np.union1d(task.draw.choosing, task.domain.rows("test"))
-        self._fetched = {}
+        self.view: View | None = None
+        self._fetched: dict = {}
+
+    def through(self, view: View | None) -> "Material":
+        """The same images through a view."""
+        seen = copy.copy(self)  # what was fetched is shared
+        seen.view = view
+        return seen
 
     @property
     def flips(self) -> str:
         """Axes along which an image of the domain may be mirrored."""
-        return registry.get(self.task.domain.name).flips
+        return self.task.domain.data_set.flips
 
     def real(self) -> np.ndarray:
         """The domain's, in table order; features are NaN outside the partitions that are needed."""
-        domain = self.task.domain
-        if not self.features:
-            return domain.images(self.image_size)
-        return self._once(
-            "real",
-            lambda: features.of_domain(domain, self.image_size, self.partitions, self.device),
-        )
+        return self._once("real", self._real)
 
     def pool(self, kind: str, n: int) -> np.ndarray:
         """The first n of a pool."""
@@ -53,12 +58,8 @@ class Material:
 
     def verdicts(self, n: int) -> pd.DataFrame:
         """The filter's verdicts on the rare pool up to the image with which n are kept."""
-        return self._once(
-            f"verdicts {n}",
-            lambda: pd.concat(
-                filters.until(self.pools["rare"], n, self.screen, self.device), ignore_index=True
-            ),
-        )
+        until = filters.until(self.pools["rare"], n, self.screen, self.device)
+        return self._once(f"verdicts {n}", lambda: pd.concat(until, ignore_index=True))
 
     def counts(self, n: int) -> dict[str, int]:
         """How many of these were kept, and how many fell to each rule."""
@@ -75,36 +76,65 @@ class Material:
         """What `make(n)` makes for the largest ratio; `source`: what determines it beside n, seed and size."""
 
         def fetch():
-            images = make(self.largest)
-            if not self.features:
-                return images
-            asked = {"n": len(images), "seed": self.seed, "image_size": self.image_size}
-            return features.extract(images, source | asked, self.device, progress=False)
+            made = make(self.largest)
+            asked = {"n": len(made), "seed": self.seed, "image_size": self.size}
+            return self._seen(made, source | asked)
 
         return self._once(name, fetch)
 
-    def augmented(self, n: int) -> np.ndarray:
-        """n strongly augmented copies of the shots; the first n of a larger set are the same."""
-        source = self.task.params()
-        source["strong"] = source.pop("data")
+    def augmented(self, n: int, label: int) -> np.ndarray:
+        """n strongly augmented copies of the shots (label 1) or of as many common images (0).
+
+        The first n of a larger set are the same.
+        """
+        source = self.task.params() | {"strong": label, "channels": self.channels}
+        rows = self.task.draw.shots if label else self.task.draw.common
 
         def make(most):
             generator = torch.Generator().manual_seed(self.seed)
-            shots = torch.from_numpy(self.task.images(self.image_size)[self.task.draw.shots])
-            rounds = range(-(-most // len(shots)))
-            copies = [augmentation.Strong().images(shots, generator) for _ in rounds]
-            return torch.cat(copies)[:most].numpy()
+            pixels = self.task.domain.images(self.size, self.channels)
+            chosen = torch.from_numpy(pixels[rows[np.arange(most) % len(rows)]])
+            return augmentation.Strong().images(chosen, generator).numpy()
 
-        return self.made("augmented", source, make)[:n]
+        return self.made(f"augmented {label}", source, make)[:n]
+
+    def _real(self) -> np.ndarray:
+        domain = self.task.domain
+        if self.view is None:
+            return domain.images(self.size, self.channels)
+        out = None
+        for name in self.partitions:
+            rows = domain.rows(name)
+            pixels = domain.images(self.size, self.channels)[rows]
+            source = {"data": domain.data_hash, "image_size": self.size, "partition": name}
+            part = self._seen(pixels, source | {"channels": self.channels}, progress=True)
+            if out is None:
+                out = np.full((len(domain.table), *part.shape[1:]), np.nan, part.dtype)
+            out[rows] = part
+        return out
 
     def _of_pool(self, kind: str, n: int) -> np.ndarray:
         pool = self.pools[kind]
-        images = sampling.images_of(pool, n, self.device)
-        if not self.features:
-            return images
-        return features.of_pool(images, pool.key, sampling.CHUNK, self.device)
+        pieces = sampling.chunks(pool, n, self.device)
+        seen = [
+            self._seen(
+                images.resize(piece, self.size),
+                {"pool": pool.key, "chunk": i, "n": len(piece), "image_size": self.size},
+            )
+            for i, piece in enumerate(pieces)
+        ]
+        return np.concatenate(seen)
+
+    def _seen(self, pixels: np.ndarray, source: dict, progress: bool = False) -> np.ndarray:
+        """Images through the view in the variant, by the store; `source` says what determines them."""
+        if pixels.shape[1] != self.channels:
+            pixels = np.repeat(pixels[:, :1], self.channels, axis=1)
+        if self.view is None:
+            return pixels
+        return features.extract(pixels, source, self.device, progress, view=self.view)
 
     def _once(self, name: str, fetch) -> np.ndarray:
-        if name not in self._fetched:
-            self._fetched[name] = fetch()
-        return self._fetched[name]
+        key = (name, self.view)
+        if key not in self._fetched:
+            self._fetched[key] = fetch()
+        return self._fetched[key]

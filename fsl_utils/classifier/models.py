@@ -82,11 +82,13 @@ def train_resnet(
     seed: int,
     init: str,
     flips: str,
+    weights: torch.Tensor | None = None,
     device: str = "cpu",
 ) -> Iterator[dict]:
     """Train on uint8 images [N, C, H, W] and labels [N] for `steps` of 64; yields {step, loss, model}.
 
-    AdamW under a one-cycle rate; the last step is the result. Arms that share a seed start from the same weights.
+    weights: of each image in its class's loss, [N] (None: all the same). AdamW under a one-cycle rate;
+    the last step is the result. Arms that share a seed start from the same weights.
     """
     model = new_resnet(init, seed).to(device, memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(
@@ -98,6 +100,9 @@ def train_resnet(
     images, labels = images.to(device), labels.to(device).float()
     n_rare = float(labels.sum())
     balance = (len(labels) - n_rare) / n_rare
+    weights = (torch.ones(len(labels)) if weights is None else weights.clone()).to(device)
+    for c in (0, 1):
+        weights[labels == c] /= weights[labels == c].mean()
     strong = augmentation.Strong() if arm.augmentation == "strong" else None
     rows = batches(labels.cpu().numpy().astype(int), arm.sampling, RESNET["batch"], seed)
     for step in range(steps):
@@ -111,7 +116,7 @@ def train_resnet(
             batch, target = strong(batch, target, generator)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             logits = model(to_input(batch)).squeeze(1).float()
-        loss = _loss(logits, target, arm, balance)
+        loss = _loss(logits, target, weights[chosen], arm, balance)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -119,21 +124,17 @@ def train_resnet(
         yield {"step": step + 1, "loss": loss.item(), "model": model}
 
 
-def _loss(logits, target, arm: Arm, balance: float) -> torch.Tensor:
+def _loss(logits, target, weights, arm: Arm, balance: float) -> torch.Tensor:
     """BCE with pos_weight, or focal loss (Lin et al. 2017), so that both classes weigh the same in all."""
     pos_weight = (
         1.0 if arm.sampling == "balanced" else balance
     )  # balanced batches are balanced already
     if arm.loss == "focal":
-        return sigmoid_focal_loss(
-            logits,
-            target,
-            alpha=pos_weight / (1 + pos_weight),
-            gamma=RESNET["focal_gamma"],
-            reduction="mean",
-        )
+        alpha = pos_weight / (1 + pos_weight)
+        loss = sigmoid_focal_loss(logits, target, alpha=alpha, gamma=RESNET["focal_gamma"])
+        return (loss * weights).mean()
     return F.binary_cross_entropy_with_logits(
-        logits, target, pos_weight=torch.tensor(pos_weight, device=logits.device)
+        logits, target, weights, pos_weight=torch.tensor(pos_weight, device=logits.device)
     )
 
 

@@ -28,7 +28,9 @@ class CellRequest(Request):
     settings: dict
     size: int = 64  # pixels of what the classifier sees, real and made
     channels: int = 1  # 1: grey, 3: RGB
-    synthetic_weight: float = 0.0  # share of a class's loss that its made images carry; 0: by number
+    synthetic_weight: float = (
+        0.0  # share of a class's loss that its made images carry; 0: by number
+    )
     pools: dict[str, PoolRequest] = field(default_factory=dict)
     screen: FilterRequest | None = None
 

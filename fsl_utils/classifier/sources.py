@@ -5,37 +5,12 @@ the `material` of a run (`material.Material`). Nothing here imports torch: a gri
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 
+from fsl_utils.classifier.training import TrainingSet
 from fsl_utils.data import partitions
-
-
-class TrainingSet(NamedTuple):
-    """What a classifier is trained on. x: images, uint8 [N, C, S, S], or features [N, D]. labels: [N], 1 rare.
-    made: whether an image was made and is no real one, bool [N]. groups: of the real images [N], '' for the others."""
-
-    x: np.ndarray
-    labels: np.ndarray
-    made: np.ndarray
-    groups: np.ndarray
-
-    def weights(self, synthetic_weight: float) -> np.ndarray:
-        """Weight of each image in the loss, float64 [N], of sum 1: rare and common weigh the same.
-
-        synthetic_weight: the share of a class's weight that its made images carry together; 0: as many as they are.
-        """
-        weights = np.zeros(len(self.labels))
-        for label in (0, 1):
-            of_class = self.labels == label
-            made, real = of_class & self.made, of_class & ~self.made
-            share = synthetic_weight or made.sum() / of_class.sum()
-            if not real.any() or not made.any():
-                share = float(made.any())
-            for chosen, part in ((made, share), (real, 1 - share)):
-                weights[chosen] = 0.5 * part / max(1, chosen.sum())
-        return weights
 
 
 @dataclass(frozen=True)
@@ -45,6 +20,7 @@ class ImageSource:
     name: str  # part of a cell's key
     scales: ClassVar[bool] = False  # whether a ratio has a meaning
     screened: ClassVar[bool] = False  # whether it needs a filter
+    sampled: ClassVar[bool] = False  # whether it gives features alone, and no images
 
     @property
     def pools(self) -> tuple[str, ...]:
@@ -94,22 +70,26 @@ class ImageSource:
         """What a cell's manifest says of its images."""
         return {}
 
-    def training(self, material, n: int) -> TrainingSet:
-        """The training set with n images added, rare first."""
+    def training(self, material, n: int, synthetic_weight: float = 0.0) -> TrainingSet:
+        """The training set with n images added, rare first.
+
+        synthetic_weight: the share of a class's weight that its made images carry; 0: as many as they are.
+        """
         real, draw = material.real(), material.task.draw
-        parts = []
-        for label, rows, made in (
+        x, labels, groups, weights = [], [], [], []
+        for label, rows, make in (
             (1, self.rows(draw, n), self.rare),
             (0, np.concatenate([draw.common, self.base(material.task, n)]), self.common),
         ):
-            added = made(material, n) if n else real[:0]
-            parts.append((real[rows], np.full(len(rows), label), False, draw.groups[rows]))
-            parts.append((added, np.full(len(added), label), True, np.full(len(added), "")))
-        x, labels, made, groups = zip(*parts)
-        made = np.repeat(made, [len(part) for part in labels])
-        return TrainingSet(
-            np.concatenate(x), np.concatenate(labels), made, np.concatenate(groups).astype(str)
-        )
+            made = make(material, n) if n else real[:0]
+            x += [real[rows], made]
+            labels += [np.full(len(rows) + len(made), label)]
+            groups += [draw.groups[rows], np.full(len(made), "")]
+            share = synthetic_weight if len(made) and len(rows) else 0.0
+            weights += [np.full(len(rows), (1 - share) / len(rows) if share else 1.0)]
+            weights += [np.full(len(made), share / len(made) if share else 1.0)]
+        parts = (np.concatenate(part) for part in (x, labels, groups, weights))
+        return TrainingSet(*parts)
 
 
 @dataclass(frozen=True)
@@ -219,7 +199,26 @@ class Pasted(ImageSource):
         return material.made(
             self.name,
             self.params() | material.task.params(),
-            lambda most: regions.paste(
-                material.task, material.image_size, material.seed, range(most)
-            ),
+            lambda most: regions.paste(material.task, material.size, material.seed, range(most)),
         )[:n]
+
+
+@dataclass(frozen=True)
+class Calibrated(ImageSource):
+    """Features sampled around the shots with the spread of the common images: no generator at all."""
+
+    scales: ClassVar[bool] = True
+    makes: ClassVar[bool] = True
+    sampled: ClassVar[bool] = True
+
+    def params(self) -> dict:
+        from fsl_utils.classifier import calibrated
+
+        return {"calibrated": calibrated.SETTINGS}
+
+    def rare(self, material, n: int) -> np.ndarray:
+        from fsl_utils.classifier import calibrated
+
+        real, draw = material.real(), material.task.draw
+        seed = material.seed * 1000 + draw.number
+        return calibrated.sample(real[draw.shots], real[draw.common], n, seed)
