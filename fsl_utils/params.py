@@ -34,6 +34,20 @@ def _choice(default: str, comment: str = "") -> Any:
     return Field(default, description=comment)
 
 
+Classifiers = Literal[
+    "finetuned",
+    "probe",
+    "patch_probe",
+    "whitened",
+    "probe_anomaly",
+    "mahalanobis",
+    "padim",
+    "patchcore",
+    "probe_first",
+    "resnet18",
+]
+
+
 class Parameters(Strict):
     """All parameters. A notebook takes those that its first cell sets."""
 
@@ -75,10 +89,18 @@ class Parameters(Strict):
         max_length=100,
         description="a list of numbers, 0 to 1,000",
     )
-    classifier: Literal["probe", "resnet18"] = _choice("probe")
-    classifier_steps: int = _whole(300, "optimiser steps, of resnet18 alone")
-    init: Literal["imagenet", "scratch"] = _choice("imagenet", "the probe has imagenet alone")
-    evaluate_on: Literal["validation", "test"] = _choice("validation")
+    classifier: Classifiers = _choice("probe", "see classifier/classifiers.py")
+    classifier_size: int = Field(
+        64, ge=32, le=512, multiple_of=4, description="pixels that the classifier sees, 32 to 512"
+    )
+    classifier_channels: Literal[1, 3] = Field(1, description="1 (grey) or 3 (RGB)")
+    classifier_steps: int = _whole(100, "optimiser steps, of finetuned and resnet18")
+    synthetic_weight: float = Field(
+        0.0, ge=0, le=1, description="share of a class's loss that made images carry; 0: by number"
+    )
+    init: Literal["imagenet", "scratch"] = _choice("imagenet", "scratch is for resnet18 alone")
+    evaluate_on: Literal["validation", "test", "fold"] = _choice("validation")
+    fold: int = Field(-1, ge=-1, le=4, description="outer fold that is test, 0 to 4; -1: none")
     device: Literal["auto", "cpu", "cuda"] = _choice("auto")
     tables: str = _text("results/quickstart/tables", "folder with cells.csv and scores.parquet")
     figures: str = _text("results/mine/figures", "folder for figures")

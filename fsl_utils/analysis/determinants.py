@@ -73,9 +73,12 @@ def columns(determinant: dict) -> dict:
     cell = determinant["params"]
     told = ("domain", "rare_class", "protocol", "image_size", "n_real", "draw", "seed")
     told += ("arm", "ratio", "classifier", "init")
+    later = ("classifier_size", "classifier_channels", "synthetic_weight")  # from version 2 on
     pools = cell["pools"]
     return {
         **{name: cell[name] for name in told},
+        **{name: cell[name] for name in later if name in cell},
+        "fold": str(cell.get("fold", "")),
         "evaluated_on": cell["evaluate_on"],
         "backbone": cell.get("backbone", ""),
         "mode": cell.get("mode", ""),

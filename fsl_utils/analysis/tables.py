@@ -14,14 +14,16 @@ from fsl_utils.analysis import determinants
 
 TASK_COLUMNS = [
     *("domain", "rare_class", "protocol", "image_size", "n_real"),
-    *("classifier", "init", "evaluated_on"),
+    *("classifier", "classifier_size", "classifier_channels", "init", "evaluated_on"),
 ]
 # Empty base: the arm has no pool, and its backbone and mode mean nothing.
 POOL_COLUMNS = ["backbone", "mode", "base"]
-UNIT_COLUMNS = ["draw", "fold", "seed", "arm", "ratio"]  # what is averaged and compared in a study
+# What is averaged and compared in a study.
+UNIT_COLUMNS = ["draw", "fold", "seed", "arm", "ratio", "synthetic_weight"]
 COUNTS = ["n_test", "n_test_rare", "n_test_groups"]
 METRIC_COLUMNS = ["prevalence", "threshold", "f1_all_positive", *metrics.METRICS]
-NUMBERS = ["image_size", "n_real", "draw", "seed", "ratio", *COUNTS, *METRIC_COLUMNS]
+WHOLE = ["image_size", "classifier_size", "classifier_channels", "n_real", "draw", "seed", *COUNTS]
+NUMBERS = [*WHOLE, "ratio", "synthetic_weight", *METRIC_COLUMNS]
 CELL_COLUMNS = list(
     dict.fromkeys(
         ["cell", *TASK_COLUMNS, *POOL_COLUMNS, "pool", *UNIT_COLUMNS, *NUMBERS, "train_seconds"]
@@ -29,7 +31,7 @@ CELL_COLUMNS = list(
 )
 # Columns that tables published before lack, and what they would have held. fold: the outer fold
 # that was test, 0 to 4, where evaluated_on is `fold`.
-ADDED_COLUMNS = {"fold": ""}
+ADDED_COLUMNS = {"fold": "", "classifier_channels": "1", "synthetic_weight": "0"}
 SCORE_COLUMNS = ["cell", "image", "group", "partition", "label", "score"]
 # `choosing`: the few validation images that thresholds and ratios may be chosen by.
 SCORED_ON = {"validation": ("choosing", "validation"), "test": ("test",), "fold": ("test",)}
@@ -60,6 +62,9 @@ def read_results(tables: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     cells, scores = _checked_cells(cells, paths[0]), _checked_scores(scores, paths[1])
     _check_agreement(cells, scores, paths)
     cells.attrs["not_checkable"] = determinants.check(cells, tables)
+    weighed = cells["synthetic_weight"] > 0  # another recipe, so another arm
+    named = cells["arm"] + cells["synthetic_weight"].map(" at weight {:g}".format)
+    cells["arm"] = cells["arm"].where(~weighed, named)
     return cells, scores
 
 
@@ -67,6 +72,8 @@ def _checked_cells(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
     cells = cells.assign(
         **{name: value for name, value in ADDED_COLUMNS.items() if name not in cells}
     )
+    if "classifier_size" not in cells and "image_size" in cells:
+        cells["classifier_size"] = cells["image_size"]  # they were one
     _check_columns(cells, CELL_COLUMNS, path)
     if cells.empty:
         raise StudyError(f"{path} has no rows: run the sweep first")
@@ -86,8 +93,7 @@ def _checked_cells(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
                 f"{path}, line {row + 2}: {name} is {cells[name].iloc[row]!r}, which cannot be; "
                 "make the table again"
             )
-    whole = ["image_size", "n_real", "draw", "seed", *COUNTS]
-    cells = cells.astype(dict.fromkeys(whole, int))
+    cells = cells.astype(dict.fromkeys(WHOLE, int))
     cells.loc[cells["base"] == "", POOL_COLUMNS] = ""
     _check_doubles(cells, path)
     return cells
@@ -102,9 +108,10 @@ def _rules(cells: pd.DataFrame) -> dict[str, pd.Series]:
         "protocol": cells["protocol"].isin(["group", "image"]),
         "evaluated_on": cells["evaluated_on"].isin(list(SCORED_ON)),
         "fold": cells["fold"].str.fullmatch("[0-9]") & on_fold | (cells["fold"] == "") & ~on_fold,
+        "synthetic_weight": cells["synthetic_weight"].between(0, 1),
         "ratio": (cells["ratio"] >= 0) & np.isfinite(cells["ratio"]),
     }
-    for name in ["image_size", "n_real", "draw", "seed", *COUNTS]:
+    for name in WHOLE:
         rules[name] = (cells[name] >= 0) & (cells[name] % 1 == 0)
     for name in METRIC_COLUMNS:  # those of the threshold are empty where none was chosen
         rules[name] = cells[name].between(0, 1) | (cells[name].isna() & ("threshold" in name))

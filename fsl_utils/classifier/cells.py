@@ -21,6 +21,7 @@ KEY_COLUMNS = [
     "classifier_channels",
     "n_real",
     "draw",
+    "fold",
     "seed",
     "backbone",
     "mode",

@@ -28,9 +28,9 @@ class CellRequest(Request):
     settings: dict
     size: int = 64  # pixels of what the classifier sees, real and made
     channels: int = 1  # 1: grey, 3: RGB
-    synthetic_weight: float = (
-        0.0  # share of a class's loss that its made images carry; 0: by number
-    )
+    fold: int = -1  # the outer fold that is test
+    # Share of a class's loss that its made images carry; 0: as many as they are.
+    synthetic_weight: float = 0.0
     pools: dict[str, PoolRequest] = field(default_factory=dict)
     screen: FilterRequest | None = None
 
@@ -60,6 +60,7 @@ class CellRequest(Request):
             "classifier_size": self.size,
             "classifier_channels": self.channels,
             "synthetic_weight": self.synthetic_weight,
+            "fold": "" if self.fold < 0 else self.fold,
             "seed": self.seed,
             "arm": self.arm,
             "recipe": self.recipe.params(),
@@ -115,6 +116,7 @@ def cells(task: FewShotTask, p) -> list[CellRequest]:
             screen(task, p) if arms.get(name).source.screened else None,
             p.classifier_size,
             p.classifier_channels,
+            p.fold,
             p.synthetic_weight if arms.get(name).source.makes else 0.0,
         )
         for name, ratio in classifier.pairs(p.arms, p.ratios)

@@ -104,6 +104,7 @@ def load(
     protocol: str = "group",
     *,
     common_class: str = "",
+    fold: int = -1,
     **options: str,
 ) -> Domain:
     """Read a domain and label it for one task. Raises StudyError where data, class or partition do
@@ -112,7 +113,8 @@ def load(
     `options` are those that readers take, and what a data set does not take is left alone: `view`
     ('PA', 'AP' or 'all') for chestxray14, PA if empty; `folder` (FSL_FOLDER if empty) and
     `group_pattern` for the domain 'folder' (see `folder.read`). `common_class` is for a data set
-    whose classes are not known beforehand.
+    whose classes are not known beforehand. `fold`: the outer fold that is test (`partitions.outer_fold`),
+    -1 for the partitions as they are kept.
     """
     data_set = registry.get(name)
     if protocol not in ("group", "image"):
@@ -134,6 +136,8 @@ def load(
     table = label(frame, rare_class, common)
     if protocol == "image":
         table = partitions.by_image(table, name)
+    if fold >= 0:
+        table = partitions.outer_fold(table, fold)
     _need_both_classes(name, table, rare_class, common)
     if (share := table["label"].mean()) > 0.5:
         notes = [

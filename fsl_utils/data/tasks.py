@@ -43,5 +43,6 @@ def of(p) -> FewShotTask:
         common_class=p.common_class,
         group_pattern=p.group_pattern,
         view=p.view,
+        fold=getattr(p, "fold", -1),  # notebook 01 looks at no fold
     )
     return FewShotTask(domain, partitions.draw(domain.table, p.draw, p.n_real))

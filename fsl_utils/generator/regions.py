@@ -104,7 +104,10 @@ def of_pool(backbone, pool, numbers, clean: torch.Tensor) -> np.ndarray:
             masks(pool.task, backbone.image_size),
         )
         marked = [
-            _warped(found, flips, partitions.generator("region", pool.task.draw.number, pool.seed, i)) for i in numbers
+            _warped(
+                found, flips, partitions.generator("region", pool.task.draw.number, pool.seed, i)
+            )
+            for i in numbers
         ]
     else:
         # The backbone alone knows no rare class; there, what sets the common class apart from any image.

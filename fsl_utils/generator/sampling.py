@@ -142,7 +142,9 @@ def _sample_batch(backbone, pool: PoolRequest, numbers) -> np.ndarray:
         [
             torch.randn(
                 backbone.latent_shape,
-                generator=torch.Generator().manual_seed(image_seed(pool.task.draw.number, pool.seed, i)),
+                generator=torch.Generator().manual_seed(
+                    image_seed(pool.task.draw.number, pool.seed, i)
+                ),
             )
             for i in numbers
         ]
@@ -198,7 +200,12 @@ def sources(pool: PoolRequest, numbers) -> np.ndarray | None:
     if pool.mode == "noise":
         return None
     rows = pool.task.draw.shots if pool.mode == "from_shot" else pool.task.draw.common
-    return np.array([partitions.generator("source", pool.task.draw.number, pool.seed, i).choice(rows) for i in numbers])
+    return np.array(
+        [
+            partitions.generator("source", pool.task.draw.number, pool.seed, i).choice(rows)
+            for i in numbers
+        ]
+    )
 
 
 def resembled(pool: PoolRequest, numbers, rows: np.ndarray) -> np.ndarray | None:

@@ -27,7 +27,18 @@ from fsl_utils.generator import settings
 from fsl_utils.study import notebooks, yaml_file
 
 REPORTED = 200  # images of a pool that notebook 05 looks at: enough for its figures, and quick
-CROSSED = ("domain", "rare_class", "n_real", "draw", "seed", "backbone", "mode", "classifier")
+CROSSED = (
+    "domain",
+    "rare_class",
+    "n_real",
+    "draw",
+    "seed",
+    "backbone",
+    "mode",
+    "classifier",
+    "fold",
+    "synthetic_weight",
+)
 STAGES = {
     "adapter": "02_lora_finetuning",
     "pool": "03_generation",
@@ -37,7 +48,16 @@ STAGES = {
 MOST = 1_000_000  # runs of a file
 LOOKED = 200  # draws that are made before a grid begins, 10 ms each
 PIXELS = {"mini": 64, "sd15": 512, "flux2-klein-4b": 512, "flux2-dev": 512}  # that each paints
-TASK = ("domain", "rare_class", "protocol", "folder", "common_class", "group_pattern", "view")
+TASK = (
+    "domain",
+    "rare_class",
+    "protocol",
+    "folder",
+    "common_class",
+    "group_pattern",
+    "view",
+    "fold",
+)
 
 
 @dataclass(frozen=True)
@@ -130,6 +150,11 @@ def _checked(given: dict) -> dict:
             f"nothing to run: {run['classifier']} with arms {params.shown(run['arms'])} "
             f"at ratios {params.shown(run['ratios'])} has no cell"
         )
+    if (run["evaluate_on"] == "fold") != (run["fold"] >= 0) and run["evaluate_on"] != "validation":
+        raise StudyError(
+            f"evaluate_on is {run['evaluate_on']} and fold {run['fold']}: 'fold' needs a fold from 0 to 4, "
+            "'test' needs -1"
+        )
     size, backbone = run["image_size"], run["backbone"]
     settings.of(run["domain"], backbone, run["preset"])
     paints = any(arms.get(name).source.pools for name, _ in planned(run))
@@ -184,6 +209,7 @@ def _task(
     common_class: str,
     group_pattern: str,
     view: str,
+    fold: int,
 ) -> domains.Domain:
     return domains.load(
         domain,
@@ -193,6 +219,7 @@ def _task(
         common_class=common_class,
         group_pattern=group_pattern,
         view=view,
+        fold=fold,
     )
 
 
