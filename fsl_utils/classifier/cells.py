@@ -88,9 +88,10 @@ def row(folder: Path) -> dict:
 def _build(folder: Path, cell: plan.CellRequest, material: Material) -> dict:
     """Train one classifier, score it, write scores.parquet; returns the facts for the manifest."""
     classifier = classifiers.get(cell.classifier)
-    begin = time.perf_counter()
+    begin, before = time.perf_counter(), material.spent["fetching"]
     scores = classifier.scores(cell, material)
-    seconds = round(time.perf_counter() - begin, 3)
+    fetching = material.spent["fetching"] - before
+    seconds = round(time.perf_counter() - begin - fetching, 3)
     table = _scored(cell, material.evaluated, scores)
     table.to_parquet(folder / "scores.parquet", index=False)
     facts = cell.source.facts(material, cell.n) if cell.n else {}

@@ -1,6 +1,7 @@
 """What the cells of one run share: images of the domain and of pools, each fetched when first needed."""
 
 import copy
+import time
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,7 @@ class Material:
             self.evaluated = np.union1d(task.draw.choosing, task.domain.rows("test"))
         self.view: View | None = None
         self._fetched: dict = {}
+        self.spent = {"fetching": 0.0}  # seconds, which are not a classifier's own
 
     def through(self, view: View | None) -> "Material":
         """The same images through a view."""
@@ -136,5 +138,7 @@ class Material:
     def _once(self, name: str, fetch) -> np.ndarray:
         key = (name, self.view)
         if key not in self._fetched:
+            begin = time.perf_counter()
             self._fetched[key] = fetch()
+            self.spent["fetching"] += time.perf_counter() - begin
         return self._fetched[key]

@@ -112,12 +112,12 @@ def cells(task: FewShotTask, p) -> list[CellRequest]:
             p.init,
             p.evaluate_on,
             classifier.settings(p.classifier_steps),
-            {kind: available[kind] for kind in arms.get(name).source.pools},
-            screen(task, p) if arms.get(name).source.screened else None,
-            p.classifier_size,
-            p.classifier_channels,
-            p.fold,
-            p.synthetic_weight if arms.get(name).source.makes else 0.0,
+            size=p.classifier_size,
+            channels=p.classifier_channels,
+            fold=p.fold,
+            synthetic_weight=p.synthetic_weight if arms.get(name).source.makes else 0.0,
+            pools={kind: available[kind] for kind in arms.get(name).source.pools},
+            screen=screen(task, p) if arms.get(name).source.screened else None,
         )
         for name, ratio in classifier.pairs(p.arms, p.ratios)
         if not why_not(name, ratio, task, p)
