@@ -14,8 +14,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fsl_utils import StudyError, store
-from fsl_utils.classifier import features, filters, models, plan
+from fsl_utils.classifier import features, filters, judge, plan, probe
 from fsl_utils.classifier.filters import FilterRequest
+from fsl_utils.classifier.training import TrainingSet
 from fsl_utils.data import partitions
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import copies, sampling
@@ -73,8 +74,8 @@ class ReportRequest(Request):
             "protocol": task.domain.protocol,
             "image_size": self.image_size,
             "measure": self.measure,
-            "features": features.NAME,
-            "probe": models.PROBE,
+            "judge": judge.VIEW.params(),
+            "probe": probe.SETTINGS,
             "filter": self.screen.key if self.screen else None,
         }
 
@@ -101,8 +102,9 @@ def report(request: ReportRequest, device: str = "cpu") -> dict:
         tables |= {"nearest": verdicts.nearest, "unseen": verdicts.unseen}
         for name, table in tables.items():
             table.to_parquet(folder / f"{name}.parquet", index=False)
-        real = features.of_domain(pool.task.domain, request.image_size, ("development",), device)
-        made = features.of_pool(synthetic, pool.key, sampling.CHUNK, device)
+        domain, size = pool.task.domain, request.image_size
+        real = features.of_domain(domain, size, ("development",), device, judge.VIEW)
+        made = features.of_pool(synthetic, pool.key, sampling.CHUNK, device, judge.VIEW)
         row = {
             **_asked(request),
             **_distances(tables["pairs"]),
@@ -170,7 +172,9 @@ def _kids(request: ReportRequest, made: np.ndarray, real: np.ndarray, device: st
     compared = {"kid": made, "kid_real": real[draw.shots]}
     if base := request.base:
         without = sampling.images_of(base, min(request.n, MOST_BASE), device)
-        compared["kid_base"] = features.of_pool(without, base.key, sampling.CHUNK, device)
+        compared["kid_base"] = features.of_pool(
+            without, base.key, sampling.CHUNK, device, judge.VIEW
+        )
     row = {}
     for name, sample in compared.items():
         row[name], row[f"{name}_spread"] = kid(sample, real[unseen], request.pool.seed)
@@ -282,7 +286,7 @@ def kid(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[float, float]:
     """Kernel distance of two sets of features, [n, d] and [m, d]: its value, and its spread over subsets.
 
     The unbiased squared maximum mean discrepancy of Binkowski et al. 2018 (Demystifying MMD GANs) with their kernel
-    (x.y / d + 1)^3, here over EfficientNet-Lite0 features: not comparable to KID over Inception. Value: from
+    (x.y / d + 1)^3, here over EfficientNet-Lite2 features: not comparable to KID over Inception. Value: from
     all images; it may be negative. Spread: standard deviation over 100 random halves of both sets, larger than
     the value's own error. Raises StudyError where a set has fewer than 2 images.
     """
@@ -317,14 +321,10 @@ def called_rare(made: np.ndarray, real: np.ndarray, draw) -> tuple[float, float]
 
     The probe is trained on every real training image of the draw, which no classifier of the study sees; real: features of the domain.
     """
-    training, validation = (
-        np.concatenate([draw.shots, draw.more, draw.common]),
-        draw.validation[draw.labels[draw.validation] == 1],
-    )
-    fitted = models.fit_probe(real[training], draw.labels[training], real[training])
-    return tuple(
-        float((models.score_probe(fitted, x) > 0.5).mean()) for x in (made, real[validation])
-    )
+    training = np.concatenate([draw.shots, draw.more, draw.common])
+    validation = draw.validation[draw.labels[draw.validation] == 1]
+    fitted = probe.fit(TrainingSet(real[training], draw.labels[training], draw.groups[training]))
+    return tuple(float((fitted.score(x) > 0.5).mean()) for x in (made, real[validation]))
 
 
 def told_apart(
