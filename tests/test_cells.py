@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from fsl_utils import StudyError, params, store
-from fsl_utils.classifier import cells, features, filters, models, plan
+from fsl_utils.classifier import cells, features, filters, models, plan, probe
 from fsl_utils.data import domains, partitions
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import regions, sampling
@@ -130,16 +130,16 @@ def test_a_filtered_cell_trains_on_what_the_filter_keeps(task, monkeypatch):
     pool[5:80:3] = real[task.draw.common[:25]]
     reasons = np.where(np.isin(np.arange(100), np.arange(5, 80, 3)), "", "off_manifold")
     table = pd.DataFrame({"number": np.arange(2 * n), "reason": reasons[: 2 * n]})
-    monkeypatch.setattr(sampling, "images_of", lambda wanted, n, *rest: asked.append(n) or pool[:n])
+    monkeypatch.setattr(
+        sampling,
+        "chunks",
+        lambda wanted, n, *rest: (asked.append(i) or pool[i : i + 50] for i in range(0, n, 50)),
+    )
     monkeypatch.setattr(
         filters, "until", lambda pool, wanted, *rest: iter([table[:50], table[50:]])
     )
-    trained, plain = [], models.fit_probe
-    monkeypatch.setattr(
-        models,
-        "fit_probe",
-        lambda x, y, reference: trained.append((x, y)) or plain(x, y, reference),
-    )
+    trained, plain = [], probe.fit
+    monkeypatch.setattr(probe, "fit", lambda training: trained.append(training) or plain(training))
     row = next(cells.run(task, settings(arms=["lora_filtered"], ratios=[1.0])))
     facts = store.manifest(store.root() / "cell" / row["cell"])
     assert facts["filtered"] == {
@@ -149,11 +149,11 @@ def test_a_filtered_cell_trains_on_what_the_filter_keeps(task, monkeypatch):
         "common": 0,
         "off_manifold": 2 * n - 25,
     }
-    ((x, y),) = trained
-    known = features.of_domain(task.domain, 64, ("development",))
-    assert y.sum() == n + 25 and asked == [
-        100
-    ]  # whole chunks, so that their features serve every ratio
+    (training,) = trained
+    x, y = training.inputs, training.labels
+    known = features.of_domain(task.domain, 64, ("development",), view=probe.view(64))
+    # Whole chunks, so that their features serve every ratio.
+    assert y.sum() == n + 25 and len(asked) == 2
     np.testing.assert_allclose(x[n : n + 25], known[task.draw.common[:25]], atol=1e-3)
 
 

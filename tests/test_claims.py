@@ -20,9 +20,9 @@ def table():
         simulate.study(arms=TRUTH, draws=10),
         simulate.study("tiles", arms={("real", 0.0): 0.0, ("lora", 4.0): -2.0}, draws=10),
     )
-    return cells, claims.paper_claims(pd.concat([cells, others]), pd.concat([scores, more])).set_index(
-        ["claim", "domain"]
-    )
+    return cells, claims.paper_claims(
+        pd.concat([cells, others]), pd.concat([scores, more])
+    ).set_index(["claim", "domain"])
 
 
 def test_verdicts_follow_the_truth(table):

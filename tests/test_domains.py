@@ -221,7 +221,8 @@ def test_chest_reads_both_layouts_and_counts_what_does_not_match(chest):
 
 def test_grey_and_rgba_x_rays_give_the_same_pixels(chest):
     grey, rgba = (
-        images.to_array(decoding.decode(chest / f"images/00000001_00{i}.png", 1), 16) for i in (0, 1)
+        images.to_array(decoding.decode(chest / f"images/00000001_00{i}.png", 1), 16)
+        for i in (0, 1)
     )
     assert (grey == rgba).all() and (grey == 100).all()
 

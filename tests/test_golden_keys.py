@@ -1,11 +1,14 @@
-"""Keys that were published. They hold while results are meant to stay: a new key makes everything again."""
+"""Keys that hold while results are meant to stay: a new key makes everything again.
+
+Adapter and filter are the first study's. Cells, pools and reports are of the versions after it
+(`store.STAGES`): a robust probe, noise of its own for every draw, another network that judges.
+"""
 
 from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 
-from fsl_utils import ROOT, params
+from fsl_utils import params
 from fsl_utils.classifier import plan
 from fsl_utils.data import partitions
 from fsl_utils.data.tasks import FewShotTask
@@ -14,15 +17,15 @@ from fsl_utils.pools.reports import ReportRequest
 
 # ELPV, 40 shots, draw 3, evaluated on test with the probe.
 CELLS = {
-    ("real", 0.0): "bf70b9f00f2c012bcd6236d8adf91397c1f8a38f81dbebfb1630b2e84e8455fd",
-    ("lora", 4.0): "0ffed08c60b18b05054965f98d87b72d005c058d647c22e91978745037a08da7",
-    ("lora_filtered", 4.0): "2fdeb4acd52415bb6d23187423301b330cc01f256cdab156abf933ef5d505294",
-    ("real_more", 4.0): "516a13316ab5962d8a4b3b3fd80e88fdc1d5589266088164a396a85c4e562e54",
+    ("real", 0.0): "5719fbc8da426d5a7713def753180b28f6b03b740f67b6d015e3fbea9d662cb9",
+    ("lora", 4.0): "5ab5d1ab97b221763f9ffd49c57ba395b5cf1780e677ebdcb7146fe4509b101c",
+    ("lora_filtered", 4.0): "4a1ffa630839784e95ba35884ad9fe50ae9745371fbb2e65812ac4b9ca418628",
+    ("real_more", 4.0): "aa43f5dc22cfc99f7b61c3381e72bc088683906c140ad42bfe63295b04e4c49b",
 }
 ADAPTER = "c7eb36d2a9d5b1b91286f55bc26c561da2ec6a00ab61c7af4a4f9105ee606360"
-POOL = "02ea305797872b87862e23f454f071ce86dbf5fadfc8f9960686f7007d07875e"
+POOL = "7db2fe750164ab9916d123211c8f8aa8d27ad8e49e9058206a360bb4a0c53133"
 FILTER = "037ff5260649a2245145dae1df6a7e85b648925d6cb939731605174e1f331dcf"
-REPORT = "ea1f7b42382f11755c1e42e94da4e95700188db68194d0ba5f0be2fcbe448530"  # of 200 images, without LPIPS
+REPORT = "08bb7af64d2094665545dd927c8e31b92d8c5847720debc380d21d8a3819a904"
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +44,6 @@ def test_cells_keep_their_keys(run):
     assert {(cell.arm, cell.ratio): cell.key for cell in plan.cells(*run)} == CELLS
 
 
-def test_the_keys_are_those_of_the_published_table():
-    published = pd.read_csv(ROOT / "results" / "study" / "tables" / "cells.csv")
-    rows = published[published["cell"].isin(CELLS.values())]
-    assert set(zip(rows["arm"], rows["ratio"])) == set(CELLS)
-    assert set(rows[rows["arm"] == "lora"]["pool"]) == {POOL}
-
-
 def test_adapter_pool_and_filter_keep_their_keys(run):
     assert AdapterRequest.of(*run).key == ADAPTER
     assert plan.pools(*run)["rare"].key == POOL
@@ -56,5 +52,3 @@ def test_adapter_pool_and_filter_keep_their_keys(run):
 
 def test_the_report_keeps_its_key(run):
     assert ReportRequest.of(*run).key == REPORT
-    published = pd.read_csv(ROOT / "results" / "study" / "tables" / "pools.csv")
-    assert REPORT in set(published["report"])

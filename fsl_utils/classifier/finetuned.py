@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fsl_utils import StudyError
 from fsl_utils.classifier import features, probe
-from fsl_utils.classifier.training import TrainingSet, check_finite
+from fsl_utils.classifier.training import TrainingSet, balance, check_finite
 
 SETTINGS = {
     "batch": 32,
@@ -91,12 +91,14 @@ def train(
     *,
     steps: int,
     seed: int,
+    anneal: bool = False,
     device: str = "cpu",
 ) -> Iterator[dict]:
     """Train a `tail` on maps [N, V, C, h, w] of V variants; yields {step, loss, model}.
 
     Step 0 is the fit of the head. Each batch holds as many rare as common images, drawn by their
-    weights; the last step is the result. The same seed and threads give the same weights.
+    weights; the last step is the result. The same seed and threads give the same weights. anneal:
+    the weight of made images falls to none over the first three quarters of the steps.
     """
     if np.ndim(training.inputs) != 5:
         raise StudyError(
@@ -111,7 +113,7 @@ def train(
     rate = SETTINGS["learning_rate"]
     optimiser = torch.optim.AdamW(parameters, rate, weight_decay=SETTINGS["weight_decay"])
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
-    for step, (rows, variants) in enumerate(itertools.islice(_batches(training, seed), steps)):
+    for step, (rows, variants) in enumerate(_batches(training, seed, steps, anneal)):
         logits = _forward(model, training.inputs[rows, variants], device)
         target = torch.as_tensor(training.labels[rows], device=device).float()
         loss = F.binary_cross_entropy_with_logits(logits, target)
@@ -138,12 +140,16 @@ def _fit_head(training: TrainingSet, model: Tail, device: str) -> None:
         model.head.bias.fill_(fitted.bias - float(weight @ fitted.scaler.mean))
 
 
-def _batches(training: TrainingSet, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _batches(
+    training: TrainingSet, seed: int, steps: int, anneal: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows and variants of one batch after another, half of each class, by weight."""
     rng, half = np.random.default_rng(seed), SETTINGS["batch"] // 2
     classes = [np.flatnonzero(training.labels == c) for c in (1, 0)]
-    while True:
-        rows = [rng.choice(c, half, p=2 * training.balanced[c]) for c in classes]
+    for step in range(steps):
+        left = max(0.0, 1 - step / (0.75 * steps)) if anneal else 1.0
+        share = balance(training.labels, training.share * np.where(training.real, 1.0, left))
+        rows = [rng.choice(c, half, p=2 * share[c]) for c in classes]
         yield np.concatenate(rows), rng.integers(training.inputs.shape[1], size=2 * half)
 
 

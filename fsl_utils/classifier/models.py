@@ -11,7 +11,6 @@ from torchvision.models import ResNet18_Weights, resnet18
 from torchvision.ops import sigmoid_focal_loss
 
 from fsl_utils import StudyError
-from fsl_utils.classifier.arms import Arm
 from fsl_utils.data import augmentation
 
 PROBE = dict(C=0.003)
@@ -76,7 +75,7 @@ def to_input(images: torch.Tensor) -> torch.Tensor:
 def train_resnet(
     images: torch.Tensor,
     labels: torch.Tensor,
-    arm: Arm,
+    arm,
     *,
     steps: int,
     seed: int,
@@ -124,7 +123,7 @@ def train_resnet(
         yield {"step": step + 1, "loss": loss.item(), "model": model}
 
 
-def _loss(logits, target, weights, arm: Arm, balance: float) -> torch.Tensor:
+def _loss(logits, target, weights, arm, balance: float) -> torch.Tensor:
     """BCE with pos_weight, or focal loss (Lin et al. 2017), so that both classes weigh the same in all."""
     pos_weight = (
         1.0 if arm.sampling == "balanced" else balance

@@ -5,10 +5,11 @@ nearly constant among the draw's real images would be blown up by its standard d
 has a floor, and z is clipped. C is chosen by group cross-validation on real training images.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
@@ -121,3 +122,21 @@ def fit(training: TrainingSet, C: float | None = None) -> Probe:
         C = choose_C(z[real], labels[real], groups, np.ones(real.sum()))
     model = regression(z, labels, training.balanced, C)
     return Probe(scale, C, model.coef_[0], float(model.intercept_[0]))
+
+
+def refit_near(first: Probe, training: TrainingSet) -> Probe:
+    """A second fit, on the real images alone, that stays near the first: w minimises
+    |w - w1|^2 / 2 + C times the weighted loss. scikit-learn knows no such start, so scipy minimises."""
+    real, labels = training.real, np.asarray(training.labels)
+    z, sign = first.scaler(training.inputs[real]), 2.0 * labels[real] - 1
+    share = first.C * balance(labels[real], training.share[real])
+
+    def objective(w: np.ndarray) -> tuple[float, np.ndarray]:
+        margin, away = sign * (z @ w[:-1] + w[-1]), w[:-1] - first.weight
+        slope = -share * sign * expit(-margin)
+        value = share @ np.logaddexp(0, -margin) + away @ away / 2
+        return value, np.append(z.T @ slope + away, slope.sum())
+
+    start = np.append(first.weight, first.bias)
+    w = minimize(objective, start, jac=True, method="L-BFGS-B").x
+    return replace(first, weight=w[:-1], bias=float(w[-1]))
