@@ -11,10 +11,20 @@ import simulate
 from legible import faults
 
 from fsl_utils import ROOT
+from fsl_utils.analysis import pool_gains, resampling
 from fsl_utils.figures import pools, sheets, style
 
 matplotlib.use("Agg")
-REAL, SHORT = {("real", 0.0): 0.0}, {("real", 0.0): 0.0, ("duplicate", 4.0): 0.1}
+SHORT = {("real", 0.0): 0.0, ("duplicate", 4.0): 0.1}
+LONG = SHORT | {
+    ("augment", 0.0): 0.2,
+    ("duplicate", 1.0): 0.1,
+    ("real_more", 1.0): 0.4,
+    ("real_more", 2.0): 0.7,
+    ("base_synth", 4.0): -0.3,
+    ("lora_filtered", 4.0): 0.5,
+    **{("lora", ratio): 0.2 * ratio**0.3 for ratio in (0.5, 1.0, 4.0, 20.0)},
+}
 NASTY = "<b>$x$|../../裂"
 
 
@@ -22,7 +32,7 @@ def tables(folder):
     """Studies of several tasks, classifiers, shots and splits; one has a harmful name."""
     few = SHORT | {("lora", 4.0): 0.3, ("lora_filtered", 4.0): 0.4, ("real_more", 4.0): 0.6}
     studies = [
-        simulate.study(arms=simulate.SOME, draws=10),
+        simulate.study(arms=LONG, draws=10),
         simulate.study(
             arms=SHORT | {("lora", 4.0): 0.4}, draws=1, classifier="resnet18", init="scratch"
         ),
@@ -39,6 +49,12 @@ def tables(folder):
     for name in pools.QUALITY_NAMES:
         reports[name] = random.uniform(0.001, 0.02, len(reports))
     reports.to_csv(folder / "pools.csv", index=False)
+
+
+def forget_resamples():
+    """What is kept of 20,000 resamples, or of fewer, is no other test's."""
+    for kept in (resampling._draw_shares, resampling._sign_flip):
+        kept.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +75,14 @@ def run(tmp_path_factory):
 
         patch.setattr(style, "save", keep)
         patch.setattr(sheets, "errors", lambda *_: "a sheet")  # simulated images have no pixels
+        for module in (resampling, pool_gains):  # intervals are tested elsewhere
+            patch.setattr(module, "RESAMPLES", 200)
+        forget_resamples()
         patch.chdir(ROOT / "notebooks")
         for source in (sources[0], injected, *sources[1:]):
             exec(source, space)
         yield space, place, drawn
+    forget_resamples()
     plt.close("all")
 
 

@@ -16,7 +16,7 @@ def primary(rows: pd.DataFrame) -> str:
         f"`{arm}` at {ratio:g}x against `real` and `duplicate`, of {len(rows)} tasks and "
         f"classifiers: {told}."
     )
-    few = rows["n_draws"].max()
+    few = int(rows["n_draws"].max())
     if (rows["verdict"] == "not tested").all():
         sentence += f" {few} draw{'s' * (few != 1)} illustrate; {resampling.MIN_DRAWS} are tested."
     return sentence

@@ -45,7 +45,7 @@ def _described(part: pd.DataFrame, together: tuple[str, ...]) -> list[str]:
     by_classifier = "classifier" in together
     words = [
         task(first),
-        f"{first['n_real']} shots",
+        "" if "n_real" in together else f"{first['n_real']} shots",
         "" if by_classifier else classifier(first),
         f"{first['image_size']} px",
         "" if "validation" in told else f"on {first['evaluated_on']}",
