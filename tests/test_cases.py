@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fsl_utils import ROOT, StudyError
+from fsl_utils.classifier import input_chain
 from fsl_utils.data import cache, domains, kept, leaks, partitions
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import regions
@@ -575,3 +576,11 @@ def test_the_notebooks_run_on_it(root, make, stem):
     )
     said = out.read_text()
     assert "masks belong to images" in said and "image/png" in said
+
+
+def test_what_the_input_chain_costs_is_told(root):
+    domain = colour(root)
+    table = input_chain.costs(FewShotTask(domain, partitions.draw(domain.table, 0, 6)))
+    assert table[["size", "channels"]].to_numpy().tolist() == [[64, 1], [128, 1], [224, 3]]
+    assert table["pr_auc"].iloc[-1] > 0.95  # the stain is seen in colour
+    assert (table["seconds"] >= 0).all()
