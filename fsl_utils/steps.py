@@ -36,7 +36,8 @@ def bar(
     shown: Any = None  # the notebook's handle of it
     for i, step in enumerate(steps):
         yield step
-        number = getattr(step, "number", number + size(step))
+        said = getattr(step, "number", None)  # of a table that would be a column
+        number = said if isinstance(said, int) else number + size(step)
         first = number if i == 0 else first
         now = time.monotonic()
         if now - last < PATIENCE and not (number >= total and shown):
