@@ -22,7 +22,7 @@ def overview(table: pd.DataFrame) -> Figure:
     """
     shared, tasks = words.studies(table, together=("classifier", "init"))
     classifiers = sorted(table["classifier"].unique())
-    looks = dict(zip(classifiers, zip(style.PALETTE, "oDs^vP<>")))
+    looks = dict(zip(classifiers, zip(style.PALETTE, "oDs^v<>p")))
     arms = sorted(table["arm"].unique(), key=_rank)
     shifts = style.beside(len(classifiers), -0.3 if len(classifiers) > 1 else 0)
     titles = [f"{title}\n{_counts(part)}".strip() for title, part in tasks]
