@@ -112,7 +112,7 @@ def paired(differences: np.ndarray, groups_spread: float) -> resampling.Resample
     names = dict.fromkeys(tables.TASK_COLUMNS + tables.POOL_COLUMNS, "")
     cells = {key: {draw: [] for draw in points} for key in PAIR}
     return resampling.Resampled(
-        names, "pr_auc", points, replicates, cells, 1, {"n_rare_groups": 30}
+        names, "pr_auc", points, replicates, cells, 1, {"n_rare_groups": 30}, 30
     )
 
 

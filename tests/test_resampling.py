@@ -9,9 +9,10 @@ import simulate
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as reference
+from scipy.special import expit, logit
 
 from fsl_utils import metrics
-from fsl_utils.analysis import resampling
+from fsl_utils.analysis import contrasts, resampling
 from fsl_utils.data import partitions
 
 
@@ -126,6 +127,36 @@ def test_power_is_that_of_students_t():
     promised = reference.nct.sf(edge, 9, shift) + reference.nct.cdf(-edge, 9, shift)
     assert 0.3 < promised < 0.99  # the case says something
     assert (p <= 0.05).mean() == pytest.approx(promised, abs=0.12)
+
+
+def test_a_verdict_holds_for_further_groups_where_p_alone_does_not():
+    """An arm that helps in some groups and harms in others, and on average does nothing."""
+    rng = np.random.default_rng(0)
+    p, intervals = [], []
+    for number in range(60):
+        table = simulate.population(1000 + number)
+        labels, groups = table["label"].to_numpy(), pd.factorize(table["group"])[0]
+        test = np.flatnonzero(table["partition"] == "test")
+        weights = resampling.group_weights(groups.max() + 1, 200)
+        help_ = rng.normal(0, 0.8, groups.max() + 1)[groups[test]] * (labels[test] - 0.5)
+        differences = []
+        for _ in range(10):
+            real, arm = (simulate.scores_of(table, test, 1.5, rng) for _ in range(2))
+            both = (expit(logit(arm) + help_), real)
+            values = [
+                metrics.weighted("pr_auc", labels[test], score, groups[test], weights)
+                for score in both
+            ]
+            differences.append(values[0] - values[1])
+        differences = np.array(differences)
+        p.append(resampling.sign_flip(differences[:, 0]))
+        units = min(10, len(np.unique(groups[test][labels[test] == 1])))
+        intervals.append(resampling.interval(resampling.over_draws(differences[:, 1:]), units))
+    low, high = np.transpose(intervals)
+    table = pd.DataFrame({"low": low, "high": high, "p_holm": p})
+    nominal = 0.05 + 3 * np.sqrt(0.05 * 0.95 / len(p))
+    assert np.isin(contrasts.verdict(table), contrasts.SHOWN).mean() <= nominal
+    assert (table["p_holm"] < 0.05).mean() > nominal  # of these test images, p is right
 
 
 # -- Outer folds: each group is test once in every draw

@@ -66,7 +66,7 @@ def detectable(
     have, if None. NaN for fewer than 2 draws or groups with rare images.
     """
     of_draws, of_groups, both = _variances(study, arm, control)
-    groups, draws = study.scored["n_rare_groups"], draws or both
+    groups, draws = study.rare_groups, draws or both
     if min(both, draws, groups) < 2:
         return math.nan
     squared = of_draws / draws + of_groups

@@ -48,6 +48,7 @@ class Resampled:
     resamplings of the groups, one and the same for all. cells: (arm, ratio) -> {draw: keys}.
     scored: `no_skill` (the metric without skill) and the fewest rare images, groups and groups
     with rare images that any draw is scored on (`n_rare`, `n_groups`, `n_rare_groups`).
+    rare_groups: all groups with rare images that some draw is scored on.
     """
 
     setting: dict
@@ -57,6 +58,7 @@ class Resampled:
     cells: dict
     seeds: int
     scored: dict
+    rare_groups: int
 
     def at(self, arm: str, ratio: float) -> tuple[str, float] | None:
         """The arm at this ratio, or at 0 where that has no meaning for it; None where not run."""
@@ -111,8 +113,8 @@ class Resampled:
         return np.append(observed, over_draws(self.replicates[key][draws]))
 
     def units(self, draws: int) -> int:
-        """What an interval counts: draws, or with one of them its groups with rare images."""
-        return draws if draws > 1 else self.scored["n_rare_groups"]
+        """What an interval counts: draws or groups with rare images, whichever are fewer."""
+        return min(draws, self.rare_groups) if draws > 1 else self.rare_groups
 
     def interval(self, values: np.ndarray) -> tuple[float, float]:
         """Interval of the mean over draws of values [D, B]; with one draw from groups alone."""
@@ -135,7 +137,7 @@ def resample(
     if metric not in metrics.METRICS:
         raise StudyError(f"unknown metric '{metric}': known are {', '.join(metrics.METRICS)}")
     where = setting(cells)
-    whole, fewest = _by_draw(cells, scores, metric, replicates)
+    whole, fewest, rare_groups = _by_draw(cells, scores, metric, replicates)
     no_skill = NO_SKILL[metric.removesuffix("_at_threshold")]
     points = pd.Series({key: value[0] for key, value in whole.items()})
     points = points.rename_axis(["arm", "ratio", "draw"]).unstack("draw")
@@ -154,6 +156,7 @@ def resample(
             "no_skill": cells[no_skill].mean() if isinstance(no_skill, str) else no_skill,
             **dict(zip(("n_rare", "n_groups", "n_rare_groups"), fewest.tolist())),
         },
+        rare_groups,
     )
 
 
@@ -161,11 +164,13 @@ def _by_draw(cells: pd.DataFrame, scores: pd.DataFrame, metric: str, replicates:
     """The metric of every draw, and the fewest images and groups that one is scored on.
 
     Returns (arm, ratio, draw) -> [1 + replicates], as observed and resampled, of the draws that
-    have all their folds; the fewest rare images, groups, and groups with rare images.
+    have all their folds; the fewest rare images, groups, and groups with rare images;
+    the groups with rare images of all draws.
     """
     images = Images(scores[scores["cell"].isin(cells["cell"])])
     weights = group_weights(images.n_groups, replicates)
     folds = cells.groupby("draw")["fold"].nunique()
+    seen = np.zeros(images.n_groups, bool)
     values = defaultdict(lambda: defaultdict(list))  # arm, ratio, draw -> fold -> one [B] a seed
     counts = defaultdict(lambda: np.zeros(3, int))  # arm, ratio, draw, seed -> summed over folds
     for row in cells.sort_values(["seed", "fold"]).itertuples():
@@ -175,6 +180,7 @@ def _by_draw(cells: pd.DataFrame, scores: pd.DataFrame, metric: str, replicates:
             key = row.arm, row.ratio, row.draw
             values[key][row.fold].append(value)
             rare = groups[labels == 1]
+            seen[rare] = True
             counts[*key, row.seed] += len(rare), len(np.unique(groups)), len(np.unique(rare))
     whole = {
         key: np.mean([np.mean(seeds, axis=0) for seeds in by_fold.values()], axis=0)
@@ -183,7 +189,8 @@ def _by_draw(cells: pd.DataFrame, scores: pd.DataFrame, metric: str, replicates:
     }
     if not whole:
         raise StudyError(f"no draw has a {metric}: no threshold was chosen, or folds are missing")
-    return whole, np.min([count for key, count in counts.items() if key[:3] in whole], axis=0)
+    fewest = np.min([count for key, count in counts.items() if key[:3] in whole], axis=0)
+    return whole, fewest, int(seen.sum())
 
 
 def group_weights(groups: int, replicates: int) -> np.ndarray:
