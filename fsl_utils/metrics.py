@@ -30,7 +30,8 @@ def score(labels, scores, threshold: float | None) -> dict:
     An image is called rare where its score is at least the threshold; precision is 0 where none is.
     pr_auc is average precision (no interpolation); pr_auc_balanced the same with the common images
     weighted so that half of the total weight is rare. Warns where all scores are equal.
-    Raises StudyError for an absent class, scores that are no probabilities, or arrays that do not match.
+    Raises StudyError for an absent class, scores that are no probabilities, or arrays that do not
+    match.
     """
     labels, scores = checked(labels, scores, "the test images")
     if threshold is not None and not np.isfinite(threshold):
@@ -68,7 +69,8 @@ def at(labels: np.ndarray, scores: np.ndarray, threshold: float) -> tuple[float,
 
 
 def choose_threshold(labels, scores) -> float:
-    """The largest threshold that maximises F1. labels [N] 0/1, scores [N] in 0..1, of validation images.
+    """The largest threshold that maximises F1. labels [N] 0/1, scores [N] in 0..1, of validation
+    images.
 
     It is one of the scores. Raises StudyError as `score` does.
     """
@@ -117,7 +119,8 @@ def weighted(
 
     labels [N] 0/1, scores [N], groups [N] in 0..G-1, weights [G, B]: column b gives every image of
     group g the weight weights[g, b], as scikit-learn's sample_weight does. For weights by image let
-    groups be 0..N-1. NaN where a class has no weight, and for the metrics at a threshold that is NaN.
+    groups be 0..N-1. NaN where a class has no weight, and for the metrics at a threshold that is
+    NaN.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, float)
     if metric in ("pr_auc", "pr_auc_balanced", "auroc"):

@@ -1,7 +1,7 @@
 """Small folders of images that people really have, one function a case.
 
-Base: 80 grey 96x96 images of 80 parts, every third with a bright bar near the top (class `scratch`, rare), else
-`good`. What each case should give stands in its docstring.
+Base: 80 grey 96x96 images of 80 parts, every third with a bright bar near the top (class `scratch`,
+rare), else `good`. What each case should give stands in its docstring.
 """
 
 import os
@@ -32,7 +32,9 @@ def parts(root, suffix=".png", save=lambda image, path, i, rare: image.save(path
 
 
 def stale(root):
-    """Load; call `swap(root)`; load again: the second load must see the new labels (names, sizes and mtimes are the same)."""
+    """Load; call `swap(root)`; load again: the second load must see the new labels (names, sizes
+    and mtimes are the same).
+    """
     for path in parts(root, ".bmp").rglob("*.bmp"):
         os.utime(path, (1_700_000_000, 1_700_000_000))
 
@@ -57,7 +59,9 @@ def exif(root):
 
 
 def alpha(root):
-    """Round cut-outs without any defect; under alpha 0 lies black in `scratch` and white in `good`: no rule may tell the classes apart."""
+    """Round cut-outs without any defect; under alpha 0 lies black in `scratch` and white in `good`:
+    no rule may tell the classes apart.
+    """
 
     def save(image, path, i, rare):
         grey, (y, x) = pixels(i, False), np.mgrid[:96, :96]
@@ -107,12 +111,16 @@ def groups(root):
 
 
 def respelt(root):
-    r"""Load with `part(\d+)_`, then with `part(\d+)`: the same groups, so the same partitions. Then rename the folder."""
+    r"""Load with `part(\d+)_`, then with `part(\d+)`: the same groups, so the same partitions. Then
+    rename the folder.
+    """
     parts(root)
 
 
 def duplicates(root):
-    """Three good images stand there twice under other names: named, kept on one side; the likeness audit still works."""
+    """Three good images stand there twice under other names: named, kept on one side; the likeness
+    audit still works.
+    """
     for path in sorted((parts(root) / "good").glob("*.png"))[:3]:
         shutil.copy(path, path.with_name(f"copy_{path.name}"))
 
@@ -145,7 +153,9 @@ def postscript(root):
 
 
 def kolektor(root, items=40, parts=6):
-    """Like KolektorSDD: one part of every item has a thin crack (all groups are mixed); each has a `_label.bmp`."""
+    """Like KolektorSDD: one part of every item has a thin crack (all groups are mixed); each has a
+    `_label.bmp`.
+    """
     for item in range(items):
         for part in range(parts):
             rng = np.random.default_rng([item, part])
@@ -163,7 +173,9 @@ def kolektor(root, items=40, parts=6):
 
 
 def colour(root, objects=60):
-    """Two RGB photos of each object, every third stained, red on green of one grey; masks in `ground_truth/`."""
+    """Two RGB photos of each object, every third stained, red on green of one grey; masks in
+    `ground_truth/`.
+    """
     for i in range(objects):
         for shot in range(2):
             rng = np.random.default_rng([i, shot])

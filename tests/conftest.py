@@ -52,7 +52,9 @@ def backbone():
 
 @pytest.fixture
 def data():
-    """Folder of the real tiles and X-rays; without it the test is skipped, and pytest's summary says so."""
+    """Folder of the real tiles and X-rays; without it the test is skipped, and pytest's summary
+    says so.
+    """
     root = sheet.data_root()
     if not all((root / name).is_dir() for name in ("magnetic_tile", "chestxray14")):
         pytest.skip(
@@ -63,7 +65,9 @@ def data():
 
 @pytest.fixture(scope="session")
 def few():
-    """A simulated study of ten draws with two seeds each: (cells, scores). To be copied, not changed."""
+    """A simulated study of ten draws with two seeds each: (cells, scores). To be copied, not
+    changed.
+    """
     return simulate.study(arms=simulate.FEW, draws=10, seeds=2)
 
 

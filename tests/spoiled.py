@@ -1,4 +1,6 @@
-"""A domain of which only some images can be seen: what else a function looks at shows in its result."""
+"""A domain of which only some images can be seen: what else a function looks at shows in its
+result.
+"""
 
 import numpy as np
 

@@ -123,7 +123,9 @@ def test_the_key_of_a_filtered_cell_names_its_filter_and_no_other_does(task):
 
 
 def test_a_filtered_cell_trains_on_what_the_filter_keeps(task, monkeypatch):
-    """The kept images are common cells, the dropped ones noise: fewer than wanted, and the manifest says so."""
+    """The kept images are common cells, the dropped ones noise: fewer than wanted, and the manifest
+    says so.
+    """
     n, asked = len(task.draw.shots), []
     real = task.images(64)
     pool = np.random.default_rng(0).integers(0, 256, (100, 1, 64, 64), dtype=np.uint8)

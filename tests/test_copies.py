@@ -1,4 +1,6 @@
-"""The copy rule: its distance against brute force, copies that must be caught, fresh images that must not."""
+"""The copy rule: its distance against brute force, copies that must be caught, fresh images that
+must not.
+"""
 
 import dataclasses
 from types import SimpleNamespace

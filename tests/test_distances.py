@@ -1,4 +1,6 @@
-"""The perceptual measure against the lpips package, a direct computation, and weights that cannot be had."""
+"""The perceptual measure against the lpips package, a direct computation, and weights that cannot
+be had.
+"""
 
 import urllib.error
 from pathlib import Path

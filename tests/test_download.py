@@ -1,4 +1,6 @@
-"""Downloads from a local server: resume, broken connections, wrong files, hostile archives. The real servers are never asked."""
+"""Downloads from a local server: resume, broken connections, wrong files, hostile archives. The
+real servers are never asked.
+"""
 
 import hashlib
 import io
@@ -19,7 +21,9 @@ MOST = 1_000_000
 
 
 class Server:
-    """Serves `files` by path, with Range. `breaks`: how many replies stop half-way. `ranges`: whether Range is honoured."""
+    """Serves `files` by path, with Range. `breaks`: how many replies stop half-way. `ranges`:
+    whether Range is honoured.
+    """
 
     def __init__(self):
         self.files, self.breaks, self.ranges, self.asked = {}, 0, True, []
@@ -88,7 +92,8 @@ def png(value: int, mode: str = "L") -> bytes:
     return out.getvalue()
 
 
-# -- download -----------------------------------------------------------------------------------------
+# -- download
+# -----------------------------------------------------------------------------------------
 
 
 def test_a_download_is_the_file_and_is_not_repeated(server, tmp_path):
@@ -146,7 +151,8 @@ def test_a_wrong_checksum_or_size_is_refused_and_removed(server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# -- magnetic_tile ------------------------------------------------------------------------------------
+# -- magnetic_tile
+# ------------------------------------------------------------------------------------
 
 TILES = {f"MT_Free/Imgs/exp1_num_{n}.jpg": f"photo {n}".encode() for n in range(4)}
 
@@ -236,7 +242,8 @@ def test_a_damaged_archive_is_refused_and_removed(tiles, spoil):
     assert not (sheet.data_root() / "magnetic_tile" / "magnetic_tile.tar.gz").exists()
 
 
-# -- chestxray14 --------------------------------------------------------------------------------------
+# -- chestxray14
+# --------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""A user's own folder: any names, sizes and depths of image; groups from a file, a pattern or none; kept partitions."""
+"""A user's own folder: any names, sizes and depths of image; groups from a file, a pattern or none;
+kept partitions.
+"""
 
 import os
 import unicodedata

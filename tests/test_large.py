@@ -1,4 +1,6 @@
-"""The large backbones, tried on tiny random models of the very same classes: what they paint is what diffusers' pipelines paint."""
+"""The large backbones, tried on tiny random models of the very same classes: what they paint is
+what diffusers' pipelines paint.
+"""
 
 import shutil
 from types import SimpleNamespace
@@ -189,7 +191,9 @@ def test_loss_by_parts_and_weights(name):
 
 
 def test_noising_ends_in_image_and_noise(name):
-    """What image-to-image and inpainting start from: the solver's noising agrees with the schedule, and its last level is the image."""
+    """What image-to-image and inpainting start from: the solver's noising agrees with the schedule,
+    and its last level is the image.
+    """
     backbone = opened(name)
     clean, noise = any_latents(backbone, 1), any_latents(backbone, 2)
     solver = backbone.solver(8)

@@ -1,4 +1,6 @@
-"""The large backbones through the study's own path (fine-tune, sample, notebooks 02-05), with tiny random models of their classes."""
+"""The large backbones through the study's own path (fine-tune, sample, notebooks 02-05), with tiny
+random models of their classes.
+"""
 
 import importlib.util
 import itertools
@@ -162,7 +164,9 @@ def test_without_bitsandbytes_the_eight_bit_optimiser_is_an_error(
 
 
 def test_images_are_encoded_once(own_store, weights, monkeypatch, task):
-    """Of 6 steps with 2 images, no (image, view) is encoded twice, and every step gets the latents of its own images."""
+    """Of 6 steps with 2 images, no (image, view) is encoded twice, and every step gets the latents
+    of its own images.
+    """
     request = tiny(task, "sd15", 6, views=1, shift=0, no_condition=0.0)
     backbone, pixels = request.backbone.open(), task.images(64)
     seen, plain = [], large.Large.encode
@@ -301,7 +305,9 @@ def test_notebooks_run_with_a_large_backbone(weights, tmp_path, stem):
 
 @pytest.mark.slow
 def test_two_processes_tune_the_adapter_of_one(tmp_path, weights, task):
-    """Two processes of a CPU, launched as `accelerate launch` does on GPUs: the same adapter as from one, up to rounding."""
+    """Two processes of a CPU, launched as `accelerate launch` does on GPUs: the same adapter as
+    from one, up to rounding.
+    """
     command = [
         "-m",
         "fsl_utils",

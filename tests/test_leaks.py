@@ -13,7 +13,9 @@ from fsl_utils.data import domains, leaks, partitions
 
 
 def scene(n_groups=60, per_group=5, noise=0.05, seed=0):
-    """Images of `n_groups` objects, `per_group` noisy shots of each in its own light; table and uint8 [N, 1, 32, 32]."""
+    """Images of `n_groups` objects, `per_group` noisy shots of each in its own light; table and
+    uint8 [N, 1, 32, 32].
+    """
     rng = np.random.default_rng(seed)
     objects = gaussian_filter(rng.standard_normal((n_groups, 32, 32)), (0, 2, 2))
     objects /= objects.std(axis=(1, 2), keepdims=True)

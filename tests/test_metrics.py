@@ -76,7 +76,8 @@ def test_without_a_threshold_its_columns_are_nan_and_the_others_are_not():
 def test_chosen_threshold_is_the_largest_that_maximises_f1(study):
     labels, scores = study
     chosen = metrics.choose_threshold(labels, scores)
-    # F1 changes at a score alone, so the scores and what lies just above them are all there is to try.
+    # F1 changes at a score alone, so the scores and what lies just above them are all there is to
+    # try.
     tried = np.concatenate([np.unique(scores), np.nextafter(np.unique(scores), 2)])
     reached = np.array([f1(labels, scores, t) for t in tried])
     best = f1(labels, scores, chosen)
@@ -120,7 +121,8 @@ def test_a_threshold_must_be_a_number(threshold):
         metrics.score([0, 1], [0.1, 0.2], threshold)
 
 
-# -- Weighted by group, as resampling needs them ------------------------------------------------------------
+# -- Weighted by group, as resampling needs them
+# ------------------------------------------------------------
 
 images = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6), st.integers(0, 4)), max_size=40)
 

@@ -29,7 +29,9 @@ def test_bands_of_base_images_have_unit_variance(backbone, elpv):
 
 
 def test_the_loss_is_that_of_rectified_flow(backbone):
-    """A network that returns v (Salimans & Ho 2022) has no loss; any other has flow's: |u - (noise - clean)|^2, u = (sigma - alpha) z + (alpha + sigma) v."""
+    """A network that returns v (Salimans & Ho 2022) has no loss; any other has flow's: |u - (noise
+    - clean)|^2, u = (sigma - alpha) z + (alpha + sigma) v.
+    """
     clean = torch.randn(64, 16, 16, 16, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
     error = torch.randn(clean.shape, generator=torch.Generator().manual_seed(2))
@@ -63,7 +65,9 @@ def test_the_loss_is_that_of_rectified_flow(backbone):
 
 
 def test_shipped_weights_beat_the_trivial_prediction_on_development_images(backbone, elpv):
-    """Predicting no signal at all gives the loss 1 or more; common images of other groups lie far below it."""
+    """Predicting no signal at all gives the loss 1 or more; common images of other groups lie far
+    below it.
+    """
     rows = elpv.rows("development", 0)[:64]
     loss = backbone.loss(
         backbone.encode(elpv.images(64)[rows]),

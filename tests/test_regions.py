@@ -1,4 +1,6 @@
-"""Where a defect goes, on made-up tiles with known masks and a backbone that differs in a known place."""
+"""Where a defect goes, on made-up tiles with known masks and a backbone that differs in a known
+place.
+"""
 
 import dataclasses
 import types
@@ -21,7 +23,9 @@ SIZE = 64
 
 @pytest.fixture
 def tiles(tmp_path, monkeypatch):
-    """4 defective tiles (grey 90, the defect 60 brighter, one with an empty mask), 5 common ones (grey 160), 3 not of the draw."""
+    """4 defective tiles (grey 90, the defect 60 brighter, one with an empty mask), 5 common ones
+    (grey 160), 3 not of the draw.
+    """
     monkeypatch.setenv("FSL_STORE", str(tmp_path / "store"))
     marks = [
         (slice(10, 22), slice(8, 20)),
@@ -140,7 +144,9 @@ def test_the_feather_is_one_on_the_mask_and_its_margin_and_zero_far_away():
 
 
 class Known(types.SimpleNamespace):
-    """A backbone without a network: two rows differ by what `changed` [h, w] says, with noise that averages out."""
+    """A backbone without a network: two rows differ by what `changed` [h, w] says, with noise that
+    averages out.
+    """
 
     image_size, scheduler = SIZE, mini.create(torch.ones(16), 0).scheduler
 

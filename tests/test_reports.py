@@ -1,4 +1,6 @@
-"""PSNR, KID, AUROC and pairs against closed forms, scikit-learn and brute force; a report of a pool that copies."""
+"""PSNR, KID, AUROC and pairs against closed forms, scikit-learn and brute force; a report of a pool
+that copies.
+"""
 
 import dataclasses
 import json
@@ -59,12 +61,16 @@ def test_kid_agrees_with_brute_force():
 
 
 def test_kid_is_unbiased():
-    """Its mean over samples of two normal distributions is the closed form of the squared discrepancy."""
+    """Its mean over samples of two normal distributions is the closed form of the squared
+    discrepancy.
+    """
     d, shift = 4, np.ones(4)
 
     def k(
-        m, n
-    ):  # E (x.y / d + 1)^3 for x ~ N(m, 1), y ~ N(n, 1): the moments of x.y, by taking x given y first
+        m,
+        n,
+        # E (x.y / d + 1)^3 for x ~ N(m, 1), y ~ N(n, 1): the moments of x.y, by taking x given y first
+    ):
         mn, mm, nn = m @ n, m @ m, n @ n
         first, second, third = mn, d + mm + nn + mn**2, mn**3 + 3 * mn * mm + 3 * mn * (nn + d + 2)
         return 1 + 3 * first / d + 3 * second / d**2 + third / d**3
@@ -246,7 +252,9 @@ def test_report_of_a_pool_of_copies(small, monkeypatch, own_store):
 
 
 def test_called_rare_against_a_probe_of_all_training_images():
-    """Two clusters: the pool is half rare, the held-out rare images all rare; validation images train nothing."""
+    """Two clusters: the pool is half rare, the held-out rare images all rare; validation images
+    train nothing.
+    """
     rng = np.random.default_rng(4)
     labels = np.repeat([1, 0], [60, 140])
     real = rng.normal(size=(200, 10)) + labels[:, None] * 4

@@ -117,7 +117,9 @@ def test_inpainting_keeps_what_lies_outside_the_region_bit_for_bit(backbone, tas
 
 
 def test_inpainting_shows_the_network_the_source_noised_to_each_level(task, monkeypatch):
-    """RePaint: outside the region every step begins with sqrt(a) source + sqrt(1 - a) noise, a from the schedule."""
+    """RePaint: outside the region every step begins with sqrt(a) source + sqrt(1 - a) noise, a from
+    the schedule.
+    """
 
     class Spy(mini.Mini):
         def predict(self, latents, timesteps, condition):

@@ -1,7 +1,8 @@
-"""Tiny random models in the very classes of the large backbones: scheduler, tokenizer, text encoder, VAE and denoiser.
+"""Tiny random models in the very classes of the large backbones: scheduler, tokenizer, text
+encoder, VAE and denoiser.
 
-Each function writes a pipeline with `save_pretrained` and returns its folder. 64-pixel images, weights from a fixed seed,
-tokenizers trained here on a few words.
+Each function writes a pipeline with `save_pretrained` and returns its folder. 64-pixel images,
+weights from a fixed seed, tokenizers trained here on a few words.
 """
 
 import json
@@ -61,7 +62,9 @@ MISTRAL_TOKENS = [
 def sd15(
     folder: Path, widths: tuple[int, int] = (16, 32), vae: tuple[int, ...] = (8, 8, 16, 16)
 ) -> Path:
-    """A StableDiffusionPipeline without safety checker, as Stable Diffusion 1.5 is used here; channels of its denoiser and autoencoder."""
+    """A StableDiffusionPipeline without safety checker, as Stable Diffusion 1.5 is used here;
+    channels of its denoiser and autoencoder.
+    """
     torch.manual_seed(0)
     vocab, merges = _clip_words()
     text = CLIPTextModel(

@@ -11,7 +11,9 @@ from fsl_utils.classifier.sources import ImageSource
 class Arm:
     """source: of the training images. sampling: natural or balanced. augmentation: light or strong.
     loss: bce or focal. refit: the head is fitted again on balanced real images. anneal: made images
-    leave in the course of the training, and the end is on real ones alone (cf. RoentGen-v2, 2508.16783)."""
+    leave in the course of the training, and the end is on real ones alone (cf. RoentGen-v2,
+    2508.16783).
+    """
 
     source: ImageSource
     sampling: str = "natural"

@@ -59,7 +59,9 @@ TEXTS = ("cell", "image", "group", "partition")  # columns of scores.parquet tha
 
 
 def run(task: FewShotTask, p) -> Iterator[dict]:
-    """Train and score every planned cell that is not in the store; yields each as a row of cells.csv."""
+    """Train and score every planned cell that is not in the store; yields each as a row of
+    cells.csv.
+    """
     planned = plan.cells(task, p)
     material = Material(task, p, planned, params.device(p.device))
     for cell in planned:
@@ -99,8 +101,8 @@ def _build(folder: Path, cell: plan.CellRequest, material: Material) -> dict:
 
 
 def _scored(cell: plan.CellRequest, rows: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
-    """One row an image at positions `rows`: image, group, partition, label, score. 'choosing' is the
-    part of validation that thresholds may see."""
+    """One row an image at positions `rows`: image, group, partition, label, score. 'choosing' is
+    the part of validation that thresholds may see."""
     table = cell.task.domain.table.iloc[rows]
     choosing = np.where(np.isin(rows, cell.task.draw.choosing), "choosing", "validation")
     return pd.DataFrame(
@@ -115,7 +117,9 @@ def _scored(cell: plan.CellRequest, rows: np.ndarray, scores: np.ndarray) -> pd.
 
 
 def _metrics(cell: plan.CellRequest, table: pd.DataFrame) -> dict:
-    """`metrics.score` of the images that the cell is evaluated on, at a threshold of the choosing part."""
+    """`metrics.score` of the images that the cell is evaluated on, at a threshold of the choosing
+    part.
+    """
     chosen = table[table["partition"] == "choosing"]
     threshold = metrics.choose_threshold(chosen["label"].to_numpy(), chosen["score"].to_numpy())
     if cell.evaluate_on != "validation":
@@ -134,7 +138,8 @@ def gather(
 ) -> pd.DataFrame:
     """Write cells.csv and scores.parquet of finished cells into `tables`; returns the cells.
 
-    kept: rows of both tables that are taken over as they are. Rows are sorted by what was asked, not by when it was done.
+    kept: rows of both tables that are taken over as they are. Rows are sorted by what was asked,
+    not by when it was done.
     """
     rows, scores = [], []
     for key in sorted(set(keys)):

@@ -1,4 +1,5 @@
-"""The classifiers of the study in one table: what each takes and needs, and how it is trained and scored.
+"""The classifiers of the study in one table: what each takes and needs, and how it is trained and
+scored.
 
 Nothing here imports torch before a classifier is used: a grid plans with it.
 """

@@ -1,14 +1,16 @@
-"""The filter behind the arm `lora_filtered`: which images of a pool are kept, and why the others are not.
+"""The filter behind the arm `lora_filtered`: which images of a pool are kept, and why the others
+are not.
 
 Three rules, in order; an image falls to the first that it breaks:
-copied        nearer to a real image than common training images of other groups are (`copies.rule` with unseen=draw.common)
-common        the filter network is sure that it is common: its score lies below the median score of the common images in `draw.choosing`
-off_manifold  in the network's penultimate features its 5th nearest real training image is farther than for 99 % of `draw.choosing`
+copied        nearer to a real image than common training images of other groups are (`copies.rule`
+with unseen=draw.common) common        the filter network is sure that it is common: its score lies
+below the median score of the common images in `draw.choosing` off_manifold  in the network's
+penultimate features its 5th nearest real training image is farther than for 99 % of `draw.choosing`
               (a k-nearest-neighbour manifold, after Kynkäänniemi et al. 2019)
 
-The filter network is a ResNet-18 from scratch, trained on the draw's real images alone (the arm `real`) from a seed of its
-own, so that it is never the network that scores later. Its thresholds see `draw.choosing` and nothing else of
-validation: few-shot stays few-shot.
+The filter network is a ResNet-18 from scratch, trained on the draw's real images alone (the arm
+`real`) from a seed of its own, so that it is never the network that scores later. Its thresholds
+see `draw.choosing` and nothing else of validation: few-shot stays few-shot.
 """
 
 import json
@@ -61,7 +63,9 @@ class FilterRequest(Request):
 
 
 class Filter(NamedTuple):
-    """model: the network. real: penultimate features of the training images, [n, 512]. score, distance: the limits of the two rules."""
+    """model: the network. real: penultimate features of the training images, [n, 512]. score,
+    distance: the limits of the two rules.
+    """
 
     model: torch.nn.Module
     real: np.ndarray
@@ -129,7 +133,9 @@ def _look(model: torch.nn.Module, images: np.ndarray, device: str) -> tuple[np.n
 
 
 def neighbour_distance(features: np.ndarray, real: np.ndarray, k: int) -> np.ndarray:
-    """Euclidean distance of each row of `features` [N, D] to its k-th nearest of `real` [M, D] (the farthest where M < k): [N]."""
+    """Euclidean distance of each row of `features` [N, D] to its k-th nearest of `real` [M, D] (the
+    farthest where M < k): [N].
+    """
     k = min(k, len(real))
     return np.partition(cdist(features, real), k - 1, axis=1)[:, k - 1]
 
@@ -137,7 +143,8 @@ def neighbour_distance(features: np.ndarray, real: np.ndarray, k: int) -> np.nda
 def judge(
     images: np.ndarray, used: Filter, nearest: pd.DataFrame, device: str = "cpu"
 ) -> pd.DataFrame:
-    """Verdicts on images, uint8 [N, C, S, S]: reason ('' kept, else one of RULES), score, distance, copy_distance; one row an image.
+    """Verdicts on images, uint8 [N, C, S, S]: reason ('' kept, else one of RULES), score, distance,
+    copy_distance; one row an image.
 
     nearest: of `copies.judge` on the same images.
     """
@@ -157,7 +164,9 @@ def judge(
 def verdicts(
     pool: PoolRequest, n: int, request: FilterRequest, device: str = "cpu"
 ) -> Iterator[pd.DataFrame]:
-    """`judge` of the first n images of a pool with their `number`, chunk by chunk, each from the store or made now; the last is cut to n."""
+    """`judge` of the first n images of a pool with their `number`, chunk by chunk, each from the
+    store or made now; the last is cut to n.
+    """
     used = rule = None
     whole = -(-n // sampling.CHUNK) * sampling.CHUNK
     for chunk, images in enumerate(sampling.chunks(pool, whole, device)):
@@ -181,9 +190,11 @@ def verdicts(
 def until(
     pool: PoolRequest, n: int, request: FilterRequest, device: str = "cpu"
 ) -> Iterator[pd.DataFrame]:
-    """Verdicts on a pool's images in order, up to the one with which n are kept, at most 2 n of them.
+    """Verdicts on a pool's images in order, up to the one with which n are kept, at most 2 n of
+    them.
 
-    So what is kept for 4x is the beginning of what is kept for 20x. Fewer kept rows than n: a shortfall.
+    So what is kept for 4x is the beginning of what is kept for 20x. Fewer kept rows than n: a
+    shortfall.
     """
     for table in verdicts(pool, MOST * n, request, device):
         kept = (table["reason"] == "").cumsum()

@@ -48,7 +48,9 @@ class Classifier:
         raise NotImplementedError
 
     def scores(self, cell, material) -> np.ndarray:
-        """Trained as a cell says, its score of `material.evaluated`, float64 [M] in 0..1; larger is rarer."""
+        """Trained as a cell says, its score of `material.evaluated`, float64 [M] in 0..1; larger is
+        rarer.
+        """
         raise NotImplementedError
 
 
@@ -67,7 +69,9 @@ class OnFeatures(Classifier):
         raise NotImplementedError
 
     def training(self, cell, material):
-        """A cell's training set through the view, with augmented copies of both classes where the arm asks for them."""
+        """A cell's training set through the view, with augmented copies of both classes where the
+        arm asks for them.
+        """
         training = cell.source.training(material, cell.n, cell.synthetic_weight)
         if cell.recipe.augmentation != "strong" or not cell.n:
             return training

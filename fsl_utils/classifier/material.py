@@ -1,4 +1,6 @@
-"""What the cells of one run share: images of the domain and of pools, each fetched when first needed."""
+"""What the cells of one run share: images of the domain and of pools, each fetched when first
+needed.
+"""
 
 import copy
 import time
@@ -15,9 +17,11 @@ from fsl_utils.generator import sampling
 
 
 class Material:
-    """Images, uint8 [N, C, S, S], or through a view (see `through`) their features, [N, D] or [N, C, p, p].
+    """Images, uint8 [N, C, S, S], or through a view (see `through`) their features, [N, D] or [N,
+    C, p, p].
 
-    Real and made images pass through one chain: they come to `size` pixels and `channels` by the same resize.
+    Real and made images pass through one chain: they come to `size` pixels and `channels` by the
+    same resize.
     """
 
     def __init__(self, task: FewShotTask, p, planned: list[plan.CellRequest], device: str):
@@ -75,7 +79,9 @@ class Material:
         return self._of_pool("rare", chunks * sampling.CHUNK)[kept]
 
     def made(self, name: str, source: dict, make) -> np.ndarray:
-        """What `make(n)` makes for the largest ratio; `source`: what determines it beside n, seed and size."""
+        """What `make(n)` makes for the largest ratio; `source`: what determines it beside n, seed
+        and size.
+        """
 
         def fetch():
             made = make(self.largest)

@@ -62,7 +62,9 @@ def new_resnet(init: str, seed: int) -> torch.nn.Module:
 
 
 def to_input(images: torch.Tensor) -> torch.Tensor:
-    """uint8 [N, 1 or 3, H, W] -> normalised float [N, 3, H, W], channels last, as ImageNet weights expect."""
+    """uint8 [N, 1 or 3, H, W] -> normalised float [N, 3, H, W], channels last, as ImageNet weights
+    expect.
+    """
     transform = ResNet18_Weights.IMAGENET1K_V1.transforms()
     mean, std = (
         torch.tensor(v, device=images.device)[:, None, None]
@@ -84,10 +86,11 @@ def train_resnet(
     weights: torch.Tensor | None = None,
     device: str = "cpu",
 ) -> Iterator[dict]:
-    """Train on uint8 images [N, C, H, W] and labels [N] for `steps` of 64; yields {step, loss, model}.
+    """Train on uint8 images [N, C, H, W] and labels [N] for `steps` of 64; yields {step, loss,
+    model}.
 
-    weights: of each image in its class's loss, [N] (None: all the same). AdamW under a one-cycle rate;
-    the last step is the result. Arms that share a seed start from the same weights.
+    weights: of each image in its class's loss, [N] (None: all the same). AdamW under a one-cycle
+    rate; the last step is the result. Arms that share a seed start from the same weights.
     """
     model = new_resnet(init, seed).to(device, memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(
@@ -124,7 +127,9 @@ def train_resnet(
 
 
 def _loss(logits, target, weights, arm, balance: float) -> torch.Tensor:
-    """BCE with pos_weight, or focal loss (Lin et al. 2017), so that both classes weigh the same in all."""
+    """BCE with pos_weight, or focal loss (Lin et al. 2017), so that both classes weigh the same in
+    all.
+    """
     pos_weight = (
         1.0 if arm.sampling == "balanced" else balance
     )  # balanced batches are balanced already
@@ -138,7 +143,9 @@ def _loss(logits, target, weights, arm, balance: float) -> torch.Tensor:
 
 
 def batches(labels: np.ndarray, sampling: str, size: int, seed: int) -> Iterator[np.ndarray]:
-    """Rows of one batch after another: natural (epochs without replacement) or class-balanced (half of each class)."""
+    """Rows of one batch after another: natural (epochs without replacement) or class-balanced (half
+    of each class).
+    """
     rng = np.random.default_rng(seed)
     if sampling == "balanced":
         classes = [np.flatnonzero(labels == c) for c in (1, 0)]
@@ -156,7 +163,9 @@ def batches(labels: np.ndarray, sampling: str, size: int, seed: int) -> Iterator
 def score_resnet(
     model: torch.nn.Module, images: np.ndarray, device: str = "cpu", penultimate: bool = False
 ) -> np.ndarray:
-    """Probability of the rare class for uint8 images, float64 [N]; or the features before the head, [N, 512]."""
+    """Probability of the rare class for uint8 images, float64 [N]; or the features before the head,
+    [N, 512].
+    """
     model.eval()
     head, model.fc = model.fc, torch.nn.Identity()
     parts = [

@@ -1,4 +1,6 @@
-"""Which cells the parameters of notebook 04 ask for, and the pools and the filter that they draw on."""
+"""Which cells the parameters of notebook 04 ask for, and the pools and the filter that they draw
+on.
+"""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -81,7 +83,9 @@ class CellRequest(Request):
 def pools(task: FewShotTask, p) -> dict[str, PoolRequest]:
     """The pools that arms may draw on: rare and common (from the adapter) and base (without it).
 
-    An adapter that saw no common image (`prior` 0) has moved them all the same: then common ones come from the backbone alone."""
+    An adapter that saw no common image (`prior` 0) has moved them all the same: then common ones
+    come from the backbone alone.
+    """
     adapter = AdapterRequest.of(task, p)
     how = dict(mode=p.mode, strength=p.strength, guidance=p.guidance, steps=p.steps, seed=p.seed)
     common = PoolRequest.of if adapter.settings.prior else PoolRequest.alone
@@ -98,7 +102,9 @@ def screen(task: FewShotTask, p) -> FilterRequest:
 
 
 def cells(task: FewShotTask, p) -> list[CellRequest]:
-    """All cells of a notebook's parameters, arm by arm. What cannot be (see `left_out`) is not among them."""
+    """All cells of a notebook's parameters, arm by arm. What cannot be (see `left_out`) is not
+    among them.
+    """
     classifier, available = classifiers.get(p.classifier), pools(task, p)
     classifier.check(p.init)
     return [
@@ -125,7 +131,9 @@ def cells(task: FewShotTask, p) -> list[CellRequest]:
 
 
 def left_out(task: FewShotTask, p) -> list[str]:
-    """The arms and ratios of a notebook's parameters that `cells` leaves out, each with the reason, one line each."""
+    """The arms and ratios of a notebook's parameters that `cells` leaves out, each with the reason,
+    one line each.
+    """
     pairs = classifiers.get(p.classifier).pairs(p.arms, p.ratios)
     whys = [(name, ratio, why_not(name, ratio, task, p)) for name, ratio in pairs]
     return [f"{name} at {ratio:g}x is left out: {why}" for name, ratio, why in whys if why]

@@ -126,7 +126,9 @@ def fit(training: TrainingSet, C: float | None = None) -> Probe:
 
 def refit_near(first: Probe, training: TrainingSet) -> Probe:
     """A second fit, on the real images alone, that stays near the first: w minimises
-    |w - w1|^2 / 2 + C times the weighted loss. scikit-learn knows no such start, so scipy minimises."""
+    |w - w1|^2 / 2 + C times the weighted loss. scikit-learn knows no such start, so scipy
+    minimises.
+    """
     real, labels = training.real, np.asarray(training.labels)
     z, sign = first.scaler(training.inputs[real]), 2.0 * labels[real] - 1
     share = first.C * balance(labels[real], training.share[real])

@@ -1,4 +1,6 @@
-"""Free rivals of the main classifiers: other fits on frozen features, and detectors that see no rare image."""
+"""Free rivals of the main classifiers: other fits on frozen features, and detectors that see no
+rare image.
+"""
 
 from dataclasses import replace
 

@@ -73,7 +73,8 @@ class ImageSource:
     def training(self, material, n: int, synthetic_weight: float = 0.0) -> TrainingSet:
         """The training set with n images added, rare first.
 
-        synthetic_weight: the share of a class's weight that its made images carry; 0: as many as they are.
+        synthetic_weight: the share of a class's weight that its made images carry; 0: as many as
+        they are.
         """
         real, draw = material.real(), material.task.draw
         x, labels, groups, weights = [], [], [], []

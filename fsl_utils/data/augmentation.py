@@ -38,11 +38,13 @@ def turn_and_zoom(
     generator: torch.Generator,
     masks: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Each square uint8 image of [N, C, S, S], by itself, turned by up to `degrees` either way and magnified 1 to `zoom` times.
+    """Each square uint8 image of [N, C, S, S], by itself, turned by up to `degrees` either way and
+    magnified 1 to `zoom` times.
 
-    The magnified window lies anywhere inside the frame; where `masks`, uint8 [N, 1, S, S], mark a defect, it is laid
-    over a random place of it, so that a small defect grows and stays in view. What turning leaves empty is filled
-    by reflection. Bicubic; with degrees 0 and zoom 1 the images come back as they are.
+    The magnified window lies anywhere inside the frame; where `masks`, uint8 [N, 1, S, S], mark a
+    defect, it is laid over a random place of it, so that a small defect grows and stays in view.
+    What turning leaves empty is filled by reflection. Bicubic; with degrees 0 and zoom 1 the images
+    come back as they are.
     """
     if degrees == 0 and zoom == 1:
         return images
@@ -76,7 +78,9 @@ def turn_and_zoom(
 
 
 class Strong:
-    """The strong augmentation on top of the light one: TrivialAugment (Müller & Hutter 2021), then CutMix (Yun et al. 2019)."""
+    """The strong augmentation on top of the light one: TrivialAugment (Müller & Hutter 2021), then
+    CutMix (Yun et al. 2019).
+    """
 
     def __init__(self):
         self.trivial = v2.TrivialAugmentWide()
@@ -91,7 +95,9 @@ class Strong:
     def __call__(
         self, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """uint8 [N, C, H, W], labels [N] -> the same shapes; labels become the mixed share of the rare class."""
+        """uint8 [N, C, H, W], labels [N] -> the same shapes; labels become the mixed share of the
+        rare class.
+        """
         images = self.images(images, generator)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))

@@ -16,7 +16,8 @@ from fsl_utils.data.datasets.sheet import DataSet
 
 @dataclass(frozen=True)
 class Domain:
-    """One task. `table`: image, path, class_name, label (1 rare, 0 common), group, stratum, partition.
+    """One task. `table`: image, path, class_name, label (1 rare, 0 common), group, stratum,
+    partition.
 
     Where the table has a column `object`, it names the thing itself, known more finely than its
     group; under protocol 'image' the column `whole_group` keeps the group that the split ignores.
@@ -113,7 +114,8 @@ def load(
     `options` are those that readers take, and what a data set does not take is left alone: `view`
     ('PA', 'AP' or 'all') for chestxray14, PA if empty; `folder` (FSL_FOLDER if empty) and
     `group_pattern` for the domain 'folder' (see `folder.read`). `common_class` is for a data set
-    whose classes are not known beforehand. `fold`: the outer fold that is test (`partitions.outer_fold`),
+    whose classes are not known beforehand. `fold`: the outer fold that is test
+    (`partitions.outer_fold`),
     -1 for the partitions as they are kept.
     """
     data_set = registry.get(name)
@@ -174,7 +176,8 @@ def _need_both_classes(name: str, table: pd.DataFrame, rare_class: str, common: 
 def label(frame: pd.DataFrame, rare_class: str, common: str) -> pd.DataFrame:
     """Keep the images of the two classes and label them 1 (rare) or 0 (common).
 
-    A class name may hold several findings, as in 'Effusion|Mass'; 'any_defect' is all that is not common.
+    A class name may hold several findings, as in 'Effusion|Mass'; 'any_defect' is all that is not
+    common.
     """
     names = frame["class_name"].str.split("|")
     rare = (
@@ -191,9 +194,9 @@ def label(frame: pd.DataFrame, rare_class: str, common: str) -> pd.DataFrame:
 def describe() -> pd.DataFrame:
     """The embedded domains at their default task, from the data at hand, one row a domain.
 
-    Columns: domain, title, rare_class, common_class, images, rare, groups, rare_groups, prevalence, group,
-    source, licence, citation, status ('' or what is missing and how to get it), notes. Counts are 0 where
-    the data is missing.
+    Columns: domain, title, rare_class, common_class, images, rare, groups, rare_groups, prevalence,
+    group, source, licence, citation, status ('' or what is missing and how to get it), notes.
+    Counts are 0 where the data is missing.
     """
     rows = []
     for name, data_set in registry.DATA_SETS.items():
@@ -230,7 +233,8 @@ def describe() -> pd.DataFrame:
 
 
 def classes(name: str, **options) -> pd.DataFrame:
-    """Images and groups of every class at hand: class_name, images, groups; an image may count for several findings.
+    """Images and groups of every class at hand: class_name, images, groups; an image may count for
+    several findings.
 
     `options`: `view` for chestxray14; `folder` and `group_pattern` for the domain 'folder'.
     """

@@ -109,7 +109,8 @@ def members(archive: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
 
 
 def download(url: str, path: Path, most: int, exact: bool = False, md5: str = "") -> Path:
-    """Download to `path` through `<path>.part`, which a broken run leaves and the next goes on from.
+    """Download to `path` through `<path>.part`, which a broken run leaves and the next goes on
+    from.
 
     most: bytes at most, or just so many where `exact`. What lies at `path` already must be of that
     size and MD5 too, or it is fetched anew. Tries again on a broken connection.

@@ -46,18 +46,21 @@ def split_groups(table: pd.DataFrame, draw: partitions.Draw | None = None) -> pd
 
 
 def siblings(table: pd.DataFrame, label: int = 1) -> float:
-    """Share of the test images of a label that have an image of their own group, whatever its class, in development."""
+    """Share of the test images of a label that have an image of their own group, whatever its
+    class, in development.
+    """
     groups, partition = whole_groups(table), table["partition"].to_numpy()
     test = groups[(partition == "test") & (table["label"].to_numpy() == label)]
     return float(np.isin(test, groups[partition == "development"]).mean())
 
 
 def fingerprints(pixels: np.ndarray) -> np.ndarray:
-    """uint8 [N, 1, S, S], S = SIZE or another multiple of 16 -> unit vectors, float32 [N, 320], whose dot product is the similarity in -1..1.
+    """uint8 [N, 1, S, S], S = SIZE or another multiple of 16 -> unit vectors, float32 [N, 320],
+    whose dot product is the similarity in -1..1.
 
     Two views, each blind to brightness and contrast: the 8x8 thumbnail, and at half the weight the
-    16x16 thumbnail of the locally normalised image. On magnetic tiles this finds more known pairs of
-    one tile than either alone or a finer thumbnail, at the same rate of false alarms.
+    16x16 thumbnail of the locally normalised image. On magnetic tiles this finds more known pairs
+    of one tile than either alone or a finer thumbnail, at the same rate of false alarms.
     """
     out = np.empty((len(pixels), 8 * 8 + 16 * 16), np.float32)
     for i in range(0, len(pixels), _BLOCK):
@@ -207,10 +210,12 @@ def _share(counts: np.ndarray, at: int) -> float:
 
 
 def nearest_neighbour(table: pd.DataFrame, pixels: np.ndarray) -> dict:
-    """A rule that learns nothing: a test image gets the label of the most similar development image.
+    """A rule that learns nothing: a test image gets the label of the most similar development
+    image.
 
     Returns auroc (of similarity to the nearest rare minus to the nearest common image), recall and
-    false_alarms of the rule. High only if test images have siblings in development, or the task is trivial.
+    false_alarms of the rule. High only if test images have siblings in development, or the task is
+    trivial.
     """
     vectors = fingerprints(pixels)
     partition, labels = table["partition"].to_numpy(), table["label"].to_numpy()

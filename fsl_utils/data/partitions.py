@@ -21,7 +21,9 @@ VALIDATION_SHARE = 0.20
 
 
 def generator(*words) -> np.random.Generator:
-    """A random generator named by words and numbers: the same words, the same stream, on any machine."""
+    """A random generator named by words and numbers: the same words, the same stream, on any
+    machine.
+    """
     return np.random.default_rng([zlib.crc32(str(word).encode()) for word in words])
 
 
@@ -56,8 +58,8 @@ def make(
 ) -> pd.DataFrame:
     """A data set's partition to ship: file, group, partition, one row an image, sorted by file.
 
-    frame: columns image, group, stratum, class_name. `base_share` of the groups whose every image is
-    of the class `common` is base; without `common`, of all groups.
+    frame: columns image, group, stratum, class_name. `base_share` of the groups whose every image
+    is of the class `common` is base; without `common`, of all groups.
     """
     groups = frame.groupby("group")["stratum"].first()
     if common is not None:
@@ -133,7 +135,9 @@ class Draw:
 
     @cached_property
     def choosing(self) -> np.ndarray:
-        """The part of validation that thresholds may see: at most n_real / 2 rare images, same prevalence."""
+        """The part of validation that thresholds may see: at most n_real / 2 rare images, same
+        prevalence.
+        """
         rng = generator("choosing", self.number)
         rare = spread(self.validation[self.labels[self.validation] == 1], self.groups, rng)
         common = self.validation[self.labels[self.validation] == 0]
@@ -144,12 +148,16 @@ class Draw:
 
     @property
     def n_rare_seen(self) -> int:
-        """Rare real images that this draw looks at in all: the shots and those that choose thresholds."""
+        """Rare real images that this draw looks at in all: the shots and those that choose
+        thresholds.
+        """
         return len(self.shots) + int(self.labels[self.choosing].sum())
 
 
 def spread(rows: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Order `rows` so that every beginning is spread evenly over groups: one of each group, then a second, ..."""
+    """Order `rows` so that every beginning is spread evenly over groups: one of each group, then a
+    second, ...
+    """
     rows = rng.permutation(rows)
     group = pd.Series(groups[rows])
     turn = group.groupby(group).cumcount().to_numpy()
@@ -159,7 +167,8 @@ def spread(rows: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np
 
 
 def draw(table: pd.DataFrame, number: int, n_real: int) -> Draw:
-    """Draw `number` with `n_real` shots from a domain table (image, label, group, stratum, partition).
+    """Draw `number` with `n_real` shots from a domain table (image, label, group, stratum,
+    partition).
 
     Raises StudyError with the counts where groups or rare images do not suffice.
     """

@@ -9,7 +9,9 @@ from fsl_utils.data import domains, partitions
 
 @dataclass(frozen=True, eq=False)
 class FewShotTask:
-    """What a generator and a classifier may learn from. Two tasks are equal only if they are the same object."""
+    """What a generator and a classifier may learn from. Two tasks are equal only if they are the
+    same object.
+    """
 
     domain: domains.Domain
     draw: partitions.Draw
@@ -34,7 +36,9 @@ class FewShotTask:
 
 
 def of(p) -> FewShotTask:
-    """The task that a notebook's parameters name. Raises StudyError where data, groups or shots do not suffice."""
+    """The task that a notebook's parameters name. Raises StudyError where data, groups or shots do
+    not suffice.
+    """
     domain = domains.load(
         p.domain,
         p.rare_class,

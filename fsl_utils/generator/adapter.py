@@ -1,4 +1,6 @@
-"""The adapter: LoRA matrices (Hu et al. 2021) of a backbone and, for mini, the embedding of the rare class."""
+"""The adapter: LoRA matrices (Hu et al. 2021) of a backbone and, for mini, the embedding of the
+rare class.
+"""
 
 import warnings
 from dataclasses import asdict, dataclass
@@ -36,7 +38,9 @@ class AdapterRequest(Request):
         backbone: str = "mini",
         **changed,
     ):
-        """With the settings of the task's domain and the backbone but for those in `changed` (see `settings.of`)."""
+        """With the settings of the task's domain and the backbone but for those in `changed` (see
+        `settings.of`).
+        """
         found = settings.of(task.domain.name, backbone, **changed)
         pretrained = backbones.pretrained(backbone, task.domain, image_size, found.quantise)
         return cls(task, image_size, seed, steps, pretrained, found)
@@ -64,7 +68,9 @@ class AdapterRequest(Request):
 
 
 def attach(backbone, condition: int, rank: int = 64, alpha: float = 64.0, dropout: float = 0.0):
-    """The backbone with a fresh adapter: output unchanged; with mini the rare class begins as the row `condition`."""
+    """The backbone with a fresh adapter: output unchanged; with mini the rare class begins as the
+    row `condition`.
+    """
     config = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=backbone.lora_targets
     )
@@ -72,7 +78,9 @@ def attach(backbone, condition: int, rank: int = 64, alpha: float = 64.0, dropou
 
 
 def load(backbone, folder: Path):
-    """The backbone with a stored adapter, in eval mode. Raises StudyError where the two do not fit, or the file is damaged."""
+    """The backbone with a stored adapter, in eval mode. Raises StudyError where the two do not fit,
+    or the file is damaged.
+    """
     made = store.manifest(folder)["params"]
     if made["base"] != backbone.hash:
         raise StudyError(

@@ -1,4 +1,6 @@
-"""The diffusion models that can be fine-tuned, by name: `mini` ships with the package, for the others see `hub`."""
+"""The diffusion models that can be fine-tuned, by name: `mini` ships with the package, for the
+others see `hub`.
+"""
 
 import os
 from dataclasses import dataclass
@@ -18,7 +20,8 @@ NAMES = ("mini", *hub.CARDS)
 class Pretrained:
     """What determines a pretrained backbone, as part of the key of an adapter or a pool.
 
-    The large ones paint more pixels than the study's `image_size`: their images are resized as real ones are.
+    The large ones paint more pixels than the study's `image_size`: their images are resized as real
+    ones are.
     """
 
     name: str
@@ -42,7 +45,8 @@ class Pretrained:
     def open(self, device: str = "cpu"):
         """The backbone in eval mode: mini.Mini, or a large.Large with the domain's prompts.
 
-        Raises StudyError where weights are missing, gated, incomplete or damaged, or memory or disk does not suffice.
+        Raises StudyError where weights are missing, gated, incomplete or damaged, or memory or disk
+        does not suffice.
         """
         if self.name == "mini":
             return mini.load(device=device)
@@ -79,7 +83,8 @@ def check_size(backbone, image_size: int) -> None:
 
 
 def identity(name: str, quantise: str = "") -> str:
-    """What names a backbone's weights in keys: the commit, or the hash of a local folder's files; of mini the file's SHA-256.
+    """What names a backbone's weights in keys: the commit, or the hash of a local folder's files;
+    of mini the file's SHA-256.
 
     Raises StudyError for an unknown name.
     """

@@ -16,8 +16,9 @@ from fsl_utils.generator.adapter import AdapterRequest
 
 
 class Batch(NamedTuple):
-    """clean: latents [N, c, h, w]. cover: the masks of their images, [N, 1, S, S] or [N, 1, h, w], 0..255.
-    condition: rows of the backbone's embedding, [N]. generator: for the rest of the step."""
+    """clean: latents [N, c, h, w]. cover: the masks of their images, [N, 1, S, S] or [N, 1, h, w],
+    0..255. condition: rows of the backbone's embedding, [N]. generator: for the rest of the step.
+    """
 
     clean: torch.Tensor
     cover: torch.Tensor
@@ -35,7 +36,9 @@ def weights(cover: torch.Tensor, clean: torch.Tensor, defect: float) -> torch.Te
 
 
 def masks(request: AdapterRequest, size: int) -> np.ndarray:
-    """Pixel masks of the shots, uint8 [n, 1, size, size], white on the defect; black where there are none or no setting asks for them."""
+    """Pixel masks of the shots, uint8 [n, 1, size, size], white on the defect; black where there
+    are none or no setting asks for them.
+    """
     task, tuning = request.task, request.settings
     if not task.domain.has_masks or (tuning.defect == 1 and tuning.zoom == 1):
         return np.zeros((task.n_real, 1, size, size), np.uint8)
@@ -55,7 +58,9 @@ class Batches:
         return Batch(self.backbone.encode(both[:, :-1]), both[:, -1:], condition, generator)
 
     def augmented(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Generator]:
-        """Images with their mask as last channel, uint8 [N, C + 1, S, S], condition [N], and the generator of the rest."""
+        """Images with their mask as last channel, uint8 [N, C + 1, S, S], condition [N], and the
+        generator of the rest.
+        """
         shots, rows, condition, _, generator = self._picked(step)
         common = np.zeros((len(rows) - len(shots), *self.masks.shape[1:]), np.uint8)
         cover = np.concatenate([self.masks[shots], common])
@@ -63,10 +68,11 @@ class Batches:
         return self._augmented(torch.from_numpy(both), generator), condition, generator
 
     def _picked(self, step: int):
-        """What a step is made of: shots (places in draw.shots, [n]), rows of the domain's table [N], condition [N], generators.
+        """What a step is made of: shots (places in draw.shots, [n]), rows of the domain's table
+        [N], condition [N], generators.
 
-        Shots come first, then the share `prior` of common training images under their own condition, so that the rare
-        class must differ from them.
+        Shots come first, then the share `prior` of common training images under their own
+        condition, so that the rare class must differ from them.
         """
         task, tuning = self.request.task, self.request.settings
         rng = np.random.default_rng([self.request.seed, step])
@@ -87,9 +93,11 @@ class Batches:
 
 
 class EncodedBatches(Batches):
-    """Batches of images that are encoded once, since a large backbone's encoder takes about as long as a training step.
+    """Batches of images that are encoded once, since a large backbone's encoder takes about as long
+    as a training step.
 
-    So an image has not a new augmentation at every step but one of `views`, each drawn by (seed, row, view).
+    So an image has not a new augmentation at every step but one of `views`, each drawn by (seed,
+    row, view).
     """
 
     def __init__(self, request: AdapterRequest, backbone, steps: range):

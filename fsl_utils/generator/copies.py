@@ -1,7 +1,7 @@
 """Is a synthetic image a copy? The nearest real image of each, and a verdict that real images set.
 
-A real image that the generator never saw also has a nearest real image. 'copied' means: nearer than all
-but the nearest 2 % of such images are, groups apart. What that rule says of other unseen real
+A real image that the generator never saw also has a nearest real image. 'copied' means: nearer than
+all but the nearest 2 % of such images are, groups apart. What that rule says of other unseen real
 images (its false alarms) stands beside every copy rate.
 """
 
@@ -27,9 +27,11 @@ FOLDS = 5
 
 
 class Rule(NamedTuple):
-    """What images of one draw are judged by. rows: positions of the references. real: their pixels; names: their files.
-    unseen: image and distance of the real images that set the threshold, the distance below which an image is
-    called copied. false_alarm: share of unseen real images called so by thresholds set without their group (NaN: a single group)."""
+    """What images of one draw are judged by. rows: positions of the references. real: their pixels;
+    names: their files. unseen: image and distance of the real images that set the threshold, the
+    distance below which an image is called copied. false_alarm: share of unseen real images called
+    so by thresholds set without their group (NaN: a single group).
+    """
 
     rows: np.ndarray
     real: np.ndarray
@@ -41,8 +43,10 @@ class Rule(NamedTuple):
 
 
 class Verdicts(NamedTuple):
-    """nearest: one row a synthetic image: number, image (name of the nearest real one), row (its position in
-    the domain's table), distance, copied. unseen, threshold, false_alarm: of the `Rule`."""
+    """nearest: one row a synthetic image: number, image (name of the nearest real one), row (its
+    position in the domain's table), distance, copied. unseen, threshold, false_alarm: of the
+    `Rule`.
+    """
 
     nearest: pd.DataFrame
     unseen: pd.DataFrame
@@ -56,8 +60,8 @@ class Verdicts(NamedTuple):
 
 
 def references(task: FewShotTask) -> np.ndarray:
-    """Positions of the real images that a pool could copy: the shots, the common images that the adapter is trained beside
-    them (prior preservation), and the base images of the backbone."""
+    """Positions of the real images that a pool could copy: the shots, the common images that the
+    adapter is trained beside them (prior preservation), and the base images of the backbone."""
     return np.concatenate([task.training, task.domain.rows("base", 0)])
 
 
@@ -68,11 +72,13 @@ def held_out(task: FewShotTask) -> np.ndarray:
 
 
 def distance_matrix(images: np.ndarray, real: np.ndarray, flips: str) -> np.ndarray:
-    """Copy distance of every image to every real one, float32 [N, M] in 0..2: 1 - the correlation of their
-    pixels, at the best flip ('hv', 'h' or '') and the best shift of up to 2 pixels each way.
+    """Copy distance of every image to every real one, float32 [N, M] in 0..2: 1 - the correlation
+    of their pixels, at the best flip ('hv', 'h' or '') and the best shift of up to 2 pixels each
+    way.
 
-    images, real: uint8 [N or M, C, H, W]. Correlation takes away brightness and contrast; the mean of the real
-    images is projected out, because what all images of a domain share (busbars, lungs) tells no two apart.
+    images, real: uint8 [N or M, C, H, W]. Correlation takes away brightness and contrast; the mean
+    of the real images is projected out, because what all images of a domain share (busbars, lungs)
+    tells no two apart.
     """
     real = _smooth(real)
     template = _centred(_window(real, 0, 0)).mean(axis=0)
@@ -91,12 +97,14 @@ def distance_matrix(images: np.ndarray, real: np.ndarray, flips: str) -> np.ndar
 
 
 def rule(task: FewShotTask, image_size: int, unseen: np.ndarray | None = None) -> Rule:
-    """The rule that judges images against the draw's shots and common training images and the domain's base images.
+    """The rule that judges images against the draw's shots and common training images and the
+    domain's base images.
 
     unseen: positions of the real images that set the threshold; without it the held-out rare ones,
-    the like of a rare synthetic image. These serve a report alone: a choice within a run (a filter, the end of a training) must
-    stay few-shot and passes `draw.common`. No image is compared with its own group, so that these, references themselves,
-    tell as much as images that nothing saw. Raises StudyError where there is no unseen image.
+    the like of a rare synthetic image. These serve a report alone: a choice within a run (a filter,
+    the end of a training) must stay few-shot and passes `draw.common`. No image is compared with
+    its own group, so that these, references themselves, tell as much as images that nothing saw.
+    Raises StudyError where there is no unseen image.
     """
     domain, draw = task.domain, task.draw
     rows, real = references(task), domain.images(image_size)
@@ -122,7 +130,8 @@ def rule(task: FewShotTask, image_size: int, unseen: np.ndarray | None = None) -
 
 
 def judge(images: np.ndarray, by: Rule, ignored: np.ndarray | None = None) -> Verdicts:
-    """Judge synthetic images, uint8 [N, C, S, S]; `ignored`, bool [N, M], are references that an image is meant to resemble.
+    """Judge synthetic images, uint8 [N, C, S, S]; `ignored`, bool [N, M], are references that an
+    image is meant to resemble.
 
     Raises StudyError where there is no image.
     """
@@ -151,7 +160,8 @@ def judge(images: np.ndarray, by: Rule, ignored: np.ndarray | None = None) -> Ve
 def false_alarm(nearest: np.ndarray, groups: np.ndarray) -> float:
     """Share of unseen real images called copied, each by the threshold of images of other groups.
 
-    nearest: their distances to the nearest reference, [N]. Five folds by group; NaN where there is one group.
+    nearest: their distances to the nearest reference, [N]. Five folds by group; NaN where there is
+    one group.
     """
     folds = min(FOLDS, len(np.unique(groups)))
     if folds < 2:
@@ -181,7 +191,9 @@ def _smooth(images: np.ndarray) -> np.ndarray:
 
 
 def _window(pixels: np.ndarray, dy: int, dx: int) -> np.ndarray:
-    """The image without a rim of SHIFT pixels, moved by (dy, dx), every second pixel, as rows [N, D]."""
+    """The image without a rim of SHIFT pixels, moved by (dy, dx), every second pixel, as rows [N,
+    D].
+    """
     size = pixels.shape[-1]
     ys, xs = (slice(SHIFT + d, size - SHIFT + d, STEP) for d in (dy, dx))
     return pixels[:, :, ys, xs].reshape(len(pixels), -1)

@@ -1,6 +1,7 @@
 """Few-shot fine-tuning: an adapter of the backbone on one draw's shots.
 
-The backbone's weights stay as they are. Under `accelerate launch` every process takes its share of each batch.
+The backbone's weights stay as they are. Under `accelerate launch` every process takes its share of
+each batch.
 """
 
 import math
@@ -33,12 +34,14 @@ from fsl_utils.generator.adapter import AdapterRequest
 CHECKED = 50  # images that a copy check samples, the same seeds every time
 CHECK_STEPS = 20
 CHECK_FIRST = 1_000_000  # number of the first of them: no pool reaches so far
-ALARM = 0.01  # chance that any check of a run stops an adapter that copies no more than unseen real images seem to
+# Chance that any check of a run stops an adapter that copies no more than unseen real images seem
+# to
+ALARM = 0.01
 
 
 class Step(NamedTuple):
-    """What a step was: its number from 1, its loss, those of every step so far, also before an interruption,
-    {step, copied, of, allowed} of every copy check, and the backbone as it stands."""
+    """What a step was: its number from 1, its loss, those of every step so far, also before an
+    interruption, {step, copied, of, allowed} of every copy check, and the backbone as it stands."""
 
     number: int
     loss: float
@@ -59,11 +62,11 @@ class TrainingState:
 def train(request: AdapterRequest, device: str = "cpu") -> Iterator[Step]:
     """Fine-tune; yields after every step, and nothing if the adapter is already there.
 
-    A killed run resumes from its last checkpoint, one stopped by Ctrl-C from the step that it had reached (Interrupted is
-    raised then): batch, noise and dropout of a step come from (seed, step).
-    From step `check_from` on, a checkpoint must pass the copy check; one that does not ends the run, and the one before
-    it is the result (`kept_step` in the manifest). Raises StudyError where there is no shot, the loss is not finite, or
-    already the first check fails.
+    A killed run resumes from its last checkpoint, one stopped by Ctrl-C from the step that it had
+    reached (Interrupted is raised then): batch, noise and dropout of a step come from (seed, step).
+    From step `check_from` on, a checkpoint must pass the copy check; one that does not ends the
+    run, and the one before it is the result (`kept_step` in the manifest). Raises StudyError where
+    there is no shot, the loss is not finite, or already the first check fails.
     """
     if request.find():
         return
@@ -84,7 +87,9 @@ def train(request: AdapterRequest, device: str = "cpu") -> Iterator[Step]:
 
 
 class FineTuningRun:
-    """One fine-tuning under way: started, stepped, checked, saved and finished by whoever watches it (see `train`)."""
+    """One fine-tuning under way: started, stepped, checked, saved and finished by whoever watches
+    it (see `train`).
+    """
 
     def __init__(self, request: AdapterRequest, backbone, device: str):
         self.request, self.backbone, self.device = request, backbone, device
@@ -107,7 +112,9 @@ class FineTuningRun:
 
     @classmethod
     def start(cls, request: AdapterRequest, device: str) -> "FineTuningRun":
-        """Open the backbone, attach a fresh adapter, and go on from the last checkpoint if there is one."""
+        """Open the backbone, attach a fresh adapter, and go on from the last checkpoint if there is
+        one.
+        """
         task, tuning = request.task, request.settings
         if not task.n_real:
             raise StudyError(
@@ -182,7 +189,9 @@ class FineTuningRun:
             checkpoints.save(path, self.done, self.trained, self.optimiser, asdict(self.state))
 
     def go_back(self) -> None:
-        """Go back to the last checkpoint, which passed its check. Raises StudyError where the first check failed."""
+        """Go back to the last checkpoint, which passed its check. Raises StudyError where the first
+        check failed.
+        """
         last, settings = self.state.checks[-1], self.request.settings
         said = f"{last['copied']} of {CHECKED} images are copies"
         if len(self.state.checks) == 1:
@@ -231,7 +240,9 @@ def learning_rate(step: int, steps: int, highest: float) -> float:
 
 
 def optimiser(parameters, tuning):
-    """AdamW, or with `optimiser` 'adamw8bit' that of bitsandbytes, whose state takes a quarter of the memory (Dettmers et al. 2022)."""
+    """AdamW, or with `optimiser` 'adamw8bit' that of bitsandbytes, whose state takes a quarter of
+    the memory (Dettmers et al. 2022).
+    """
     kind = torch.optim.AdamW
     if tuning.optimiser == "adamw8bit":
         try:
@@ -244,10 +255,11 @@ def optimiser(parameters, tuning):
 
 
 def gradients(backbone, batch: batches.Batch, defect: float, parts: int) -> tuple[float, int]:
-    """Fill in the gradients of the batch's mean loss; returns it and the number of parts that fitted into memory.
+    """Fill in the gradients of the batch's mean loss; returns it and the number of parts that
+    fitted into memory.
 
-    Out of memory: the batch is taken in twice as many parts, whose gradients add up to its own: images, noise and
-    noise levels stay those of the whole, only dropout is drawn anew.
+    Out of memory: the batch is taken in twice as many parts, whose gradients add up to its own:
+    images, noise and noise levels stay those of the whole, only dropout is drawn anew.
     """
     start = batch.generator.get_state()
     while True:
@@ -293,8 +305,9 @@ def _backward(backbone, batch: batches.Batch, defect: float, parts: int) -> floa
 def count_copies(backbone, request: AdapterRequest, rule: copies.Rule) -> dict:
     """Sample and count copies: {copied, of, allowed}, on images of no pool.
 
-    More than `allowed` are copied with a chance of at most ALARM in a whole run, if single images are called so as often
-    as unseen real ones are: a binomial quantile at the rule's false-alarm rate, ALARM shared among the checks (Bonferroni).
+    More than `allowed` are copied with a chance of at most ALARM in a whole run, if single images
+    are called so as often as unseen real ones are: a binomial quantile at the rule's false-alarm
+    rate, ALARM shared among the checks (Bonferroni).
     """
     pool = sampling.PoolRequest.of(request, steps=CHECK_STEPS, seed=request.seed)
     backbone.denoiser.eval()

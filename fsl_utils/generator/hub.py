@@ -1,7 +1,8 @@
-"""Where the weights of the large backbones come from, what they need, and what is said where they cannot be had.
+"""Where the weights of the large backbones come from, what they need, and what is said where they
+cannot be had.
 
-They are fetched from the Hugging Face hub, at one commit, the first time they are opened; `FSL_SD15`,
-`FSL_FLUX2_KLEIN_4B` and `FSL_FLUX2_DEV` name a local folder of such a pipeline instead.
+They are fetched from the Hugging Face hub, at one commit, the first time they are opened;
+`FSL_SD15`, `FSL_FLUX2_KLEIN_4B` and `FSL_FLUX2_DEV` name a local folder of such a pipeline instead.
 """
 
 import errno
@@ -88,7 +89,8 @@ def variable(name: str) -> str:
 
 
 def weights(name: str) -> Path:
-    """Folder of a large backbone's weights, downloaded at the pinned commit if they are not at hand.
+    """Folder of a large backbone's weights, downloaded at the pinned commit if they are not at
+    hand.
 
     Raises StudyError, one line, where they cannot be had.
     """
@@ -144,7 +146,9 @@ def _command(card: Card) -> str:
 
 
 def _reason(name: str, error: Exception) -> str:
-    """Why a download failed and what to do, in one line. Of classes that are each other's kin the narrower comes first."""
+    """Why a download failed and what to do, in one line. Of classes that are each other's kin the
+    narrower comes first.
+    """
     card = CARDS[name]
     needs = (
         f"{name} needs {card.disk:g} GB of disk and {card.memory:g} GB of GPU memory; "
@@ -181,7 +185,9 @@ def _reason(name: str, error: Exception) -> str:
 
 
 def missing(folder: Path, parts: tuple[str, ...]) -> str | None:
-    """The first file that a pipeline's folder lacks, or None: of sharded weights every shard must be there, and none of size 0."""
+    """The first file that a pipeline's folder lacks, or None: of sharded weights every shard must
+    be there, and none of size 0.
+    """
     if not (folder / "model_index.json").is_file():
         return "model_index.json"
     for part in parts:
@@ -230,7 +236,9 @@ def gpu_memory() -> float:
 
 
 def feasible() -> pd.DataFrame:
-    """Which backbones this machine could run: licence, needs in GB, `here` (yes, or what is missing)."""
+    """Which backbones this machine could run: licence, needs in GB, `here` (yes, or what is
+    missing).
+    """
     rows = [("mini", "CC BY-NC-SA 4.0", 0.02, 0, "yes")]
     for name, card in CARDS.items():
         licence = card.licence + (", gated" if card.gated else "")

@@ -31,7 +31,9 @@ from fsl_utils.generator import mini
 
 @dataclass
 class Large:
-    """What both families share. `hash` names the weights; `embeddings` are those of `prompts`, [3, L, D]."""
+    """What both families share. `hash` names the weights; `embeddings` are those of `prompts`, [3,
+    L, D].
+    """
 
     name: str
     hash: str
@@ -58,7 +60,9 @@ class Large:
         return min(512, self.pipe.vae.config.sample_size)
 
     def encode(self, pixels) -> torch.Tensor:
-        """uint8 [N, C, S, S] -> standardised latents [N, *latent_shape]: the posterior's mode, so that the same image gives the same latents."""
+        """uint8 [N, C, S, S] -> standardised latents [N, *latent_shape]: the posterior's mode, so
+        that the same image gives the same latents.
+        """
         pixels = torch.as_tensor(np.asarray(pixels)).expand(-1, 3, -1, -1)
         with torch.no_grad():
             return self._encode(
@@ -66,7 +70,9 @@ class Large:
             )
 
     def decode(self, latents: torch.Tensor) -> np.ndarray:
-        """Latents -> uint8 [N, C, S, S], as diffusers' image processor rounds; of a grey domain the luminance."""
+        """Latents -> uint8 [N, C, S, S], as diffusers' image processor rounds; of a grey domain the
+        luminance.
+        """
         with torch.no_grad():
             pixels = self._decode(latents.to(self.embeddings))
         rgb = (
@@ -93,7 +99,8 @@ class Large:
         return self
 
     def save_adapter(self, folder: Path) -> None:
-        """Write the adapter in diffusers' own format: `pipe.load_lora_weights(folder)` opens it in the plain pipeline.
+        """Write the adapter in diffusers' own format: `pipe.load_lora_weights(folder)` opens it in
+        the plain pipeline.
 
         Without its dropout, which diffusers would leave switched on when it samples.
         """
@@ -107,7 +114,9 @@ class Large:
         )
 
     def load_adapter(self, folder: Path) -> "Large":
-        """Load a stored adapter into the denoiser, in eval mode. Raises ValueError, RuntimeError, OSError or SafetensorError where the two do not fit."""
+        """Load a stored adapter into the denoiser, in eval mode. Raises ValueError, RuntimeError,
+        OSError or SafetensorError where the two do not fit.
+        """
         self.denoiser.load_lora_adapter(
             folder,
             prefix=self.part,
@@ -147,7 +156,9 @@ class Diffusion(Large):
     def predict(
         self, latents: torch.Tensor, timesteps: torch.Tensor, condition: torch.Tensor
     ) -> torch.Tensor:
-        """Noise (or v) of noisy latents [N, C, h, w] at timesteps [N] in 0..999, for rows of a condition [N]."""
+        """Noise (or v) of noisy latents [N, C, h, w] at timesteps [N] in 0..999, for rows of a
+        condition [N].
+        """
         return self.denoiser(
             latents.to(self.embeddings),
             timesteps,
@@ -163,7 +174,9 @@ class Diffusion(Large):
         weight: torch.Tensor | None = None,
         part: slice = slice(None),
     ) -> torch.Tensor:
-        """Mean squared error of each image of `part` [n] at random noise levels; arguments as of mini.Mini.loss."""
+        """Mean squared error of each image of `part` [n] at random noise levels; arguments as of
+        mini.Mini.loss.
+        """
         noise = torch.randn(clean.shape, generator=generator).to(self.device)
         t = torch.randint(
             0, self.scheduler.config.num_train_timesteps, (len(clean),), generator=generator
@@ -198,7 +211,9 @@ class FlowSolver(FlowMatchEulerDiscreteScheduler):
     def add_noise(
         self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
     ) -> torch.Tensor:
-        """Latents [N, C, h, w] at timesteps [N] in (0, 1000]; while it solves (`set_begin_index`), at the step that it stands at."""
+        """Latents [N, C, h, w] at timesteps [N] in (0, 1000]; while it solves (`set_begin_index`),
+        at the step that it stands at.
+        """
         if self.begin_index is not None:
             return self.scale_noise(clean, timesteps, noise)
         return torch.lerp(
@@ -209,14 +224,17 @@ class FlowSolver(FlowMatchEulerDiscreteScheduler):
 
 
 class Flow(Large):
-    """FLUX.2: a transformer that predicts noise - image on the straight line between them, on 2x2 patches of standardised latents.
+    """FLUX.2: a transformer that predicts noise - image on the straight line between them, on 2x2
+    patches of standardised latents.
 
-    FLUX.2-dev was distilled to take the guidance as an input; FLUX.2-klein-base is guided by two predictions.
+    FLUX.2-dev was distilled to take the guidance as an input; FLUX.2-klein-base is guided by two
+    predictions.
     """
 
     part = "transformer"
     encoding: ClassVar = {}
-    checkpointing = True  # activations are recomputed in the backward pass: a third more time, a fraction of the memory
+    # Activations are recomputed in the backward pass: a third more time, a fraction of the memory
+    checkpointing = True
     # Those of diffusers' train_dreambooth_lora_flux2*.py: attention of both kinds of block.
     lora_targets = r".*\.(to_q|to_k|to_v|to_out\.0|to_qkv_mlp_proj)|single_transformer_blocks\.\d+\.attn\.to_out"
 
@@ -250,7 +268,8 @@ class Flow(Large):
         condition: torch.Tensor,
         guidance: float = 1.0,
     ) -> torch.Tensor:
-        """Velocity of noisy latents [N, C, h, w] at timesteps [N] in (0, 1000], for rows of a condition [N].
+        """Velocity of noisy latents [N, C, h, w] at timesteps [N] in (0, 1000], for rows of a
+        condition [N].
 
         `guidance` is what FLUX.2-dev is told; in training 1, as in diffusers' example.
         """
@@ -279,7 +298,9 @@ class Flow(Large):
         weight: torch.Tensor | None = None,
         part: slice = slice(None),
     ) -> torch.Tensor:
-        """Flow matching (Lipman et al. 2023): mean squared error of the velocity of each image of `part` [n] at uniformly random times."""
+        """Flow matching (Lipman et al. 2023): mean squared error of the velocity of each image of
+        `part` [n] at uniformly random times.
+        """
         noise = torch.randn(clean.shape, generator=generator).to(self.device)
         t = torch.randint(
             1, self.scheduler.config.num_train_timesteps + 1, (len(clean),), generator=generator

@@ -67,7 +67,9 @@ def haar_matrix() -> torch.Tensor:
 
 @dataclass
 class Mini:
-    """The backbone: `denoiser` and the transform around it. `hash` names the weights it was loaded from."""
+    """The backbone: `denoiser` and the transform around it. `hash` names the weights it was loaded
+    from.
+    """
 
     denoiser: UNet2DModel
     scales: torch.Tensor  # [16], standard deviation of each band over the base images
@@ -106,7 +108,9 @@ class Mini:
     def predict(
         self, latents: torch.Tensor, timesteps: torch.Tensor, condition: torch.Tensor
     ) -> torch.Tensor:
-        """v for noisy latents [N, 16, 16, 16], timesteps [N] in 0..999, condition [N] (rows of the embedding)."""
+        """v for noisy latents [N, 16, 16, 16], timesteps [N] in 0..999, condition [N] (rows of the
+        embedding).
+        """
         return self.denoiser(latents, timesteps, class_labels=condition).sample
 
     def loss(
@@ -119,11 +123,11 @@ class Mini:
     ) -> torch.Tensor:
         """Mean loss of each image [N] at random noise levels: squared error of v, bands weighted
         by the square root of their scale (fine bands hold little energy but much of what a noisy
-        prediction spoils). Levels and their weights are those of rectified flow with logit-normal times
-        (Esser et al. 2024): the ratio of noise to signal is log-normal, and flow's target is
+        prediction spoils). Levels and their weights are those of rectified flow with logit-normal
+        times (Esser et al. 2024): the ratio of noise to signal is log-normal, and flow's target is
         (sigma - alpha) z + (alpha + sigma) v. results/mini.md compares them with others.
-        weight: of each place of the latents, [N, 1, 16, 16] of mean 1. part: the images to take, under the noise that they
-        have in the whole batch."""
+        weight: of each place of the latents, [N, 1, 16, 16] of mean 1. part: the images to take,
+        under the noise that they have in the whole batch."""
         n = len(clean)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         signal = self.scheduler.alphas_cumprod
@@ -144,7 +148,9 @@ class Mini:
         return (error.mean(dim=(2, 3)) * (band / band.mean())).mean(dim=1) * level
 
     def attach(self, config: LoraConfig, row: int) -> "Mini":
-        """This backbone with a fresh adapter, and the embedding learned with it: the rare class begins as `row`."""
+        """This backbone with a fresh adapter, and the embedding learned with it: the rare class
+        begins as `row`.
+        """
         config.modules_to_save = [self.embedding]
         model = get_peft_model(self.denoiser, config).to(memory_format=torch.channels_last)
         with torch.no_grad():
@@ -163,7 +169,9 @@ class Mini:
     def load_adapter(self, folder: Path) -> "Mini":
         """This backbone with a stored adapter, in eval mode; errors are peft's own.
 
-        Its matrices are added to the weights, which then sample as fast as without: 1.4 times as fast at rank 64."""
+        Its matrices are added to the weights, which then sample as fast as without: 1.4 times as
+        fast at rank 64.
+        """
         return dataclasses.replace(
             self,
             denoiser=PeftModel.from_pretrained(self.denoiser, folder).merge_and_unload().eval(),
@@ -192,7 +200,9 @@ def condition(domain: str) -> int:
 
 
 def weights() -> Path:
-    """The weights in use: those that `FSL_MINI` names (pretraining continued on a user's folder), else the shipped ones."""
+    """The weights in use: those that `FSL_MINI` names (pretraining continued on a user's folder),
+    else the shipped ones.
+    """
     return Path(os.environ.get("FSL_MINI") or SHIPPED)
 
 
@@ -211,7 +221,9 @@ def band_scales(images: np.ndarray) -> torch.Tensor:
 
 
 def save(model: Mini, path: Path, about: dict) -> None:
-    """Write float16 weights, the band scales and a JSON of facts to one safetensors file, whole or not at all."""
+    """Write float16 weights, the band scales and a JSON of facts to one safetensors file, whole or
+    not at all.
+    """
     tensors = {k: v.detach().half().contiguous() for k, v in model.denoiser.state_dict().items()}
     tensors["band_scales"] = model.scales.float()
     store.write_whole(

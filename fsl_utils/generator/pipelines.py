@@ -1,4 +1,6 @@
-"""Opening a large backbone: a diffusers pipeline from its folder, without its text encoder, which only encodes the prompts."""
+"""Opening a large backbone: a diffusers pipeline from its folder, without its text encoder, which
+only encodes the prompts.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -24,10 +26,12 @@ NO_CHECKER = {
 
 
 def load(pretrained, folder: Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Large:
-    """Open what `pretrained` (backbones.Pretrained) names from a folder as `save_pretrained` writes it, in eval mode, frozen.
+    """Open what `pretrained` (backbones.Pretrained) names from a folder as `save_pretrained` writes
+    it, in eval mode, frozen.
 
-    bfloat16 on a GPU, float32 on a CPU, unless `dtype` says otherwise; a base that ends with '+nf4' is loaded in 4 bits.
-    No code from the folder is run and no pickle is read. Raises StudyError where files are missing or damaged.
+    bfloat16 on a GPU, float32 on a CPU, unless `dtype` says otherwise; a base that ends with '+nf4'
+    is loaded in 4 bits. No code from the folder is run and no pickle is read. Raises StudyError
+    where files are missing or damaged.
     """
     card, name = hub.CARDS[pretrained.name], pretrained.name
     dtype = dtype or (torch.bfloat16 if device == "cuda" else torch.float32)
@@ -77,7 +81,9 @@ def _open(pipeline: str, folder: Path, **how) -> DiffusionPipeline:
 
 
 def _in_four_bits(part: str, device: str, dtype: torch.dtype):
-    """NF4 (QLoRA, Dettmers et al. 2023) for a part of a pipeline. Raises StudyError without a GPU or bitsandbytes."""
+    """NF4 (QLoRA, Dettmers et al. 2023) for a part of a pipeline. Raises StudyError without a GPU
+    or bitsandbytes.
+    """
     if device != "cuda" or not importlib.util.find_spec("bitsandbytes"):
         raise StudyError(
             f"4-bit weights need a CUDA device (device is '{device}') and bitsandbytes: "

@@ -1,4 +1,5 @@
-"""Pretraining of `mini` on the base partitions: common images alone, from groups no study ever sees.
+"""Pretraining of `mini` on the base partitions: common images alone, from groups no study ever
+sees.
 
 A killed run resumes from its last checkpoint and ends with the same weights: every step
 draws its batch, noise and dropout from a generator seeded by (seed, step).
@@ -30,8 +31,8 @@ SEED = 0
 
 
 class BaseImages:
-    """Base images of the domains: `images` uint8 [N, 1, 64, 64], `condition` [N], `held_out` [N] (bool),
-    `files`: their names by domain. Raises StudyError where a domain has none."""
+    """Base images of the domains: `images` uint8 [N, 1, 64, 64], `condition` [N], `held_out` [N]
+    (bool), `files`: their names by domain. Raises StudyError where a domain has none."""
 
     def __init__(self, tasks: list[domains.Domain]):
         parts, self.files = [], {}
@@ -52,7 +53,8 @@ class BaseImages:
     def batch(
         self, step: int, rng: np.random.Generator, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The batch of a step: images uint8 [32, 1, 64, 64], mirrored and moved, and condition [32], now and then none.
+        """The batch of a step: images uint8 [32, 1, 64, 64], mirrored and moved, and condition
+        [32], now and then none.
 
         Domains take turns.
         """
@@ -92,14 +94,16 @@ def run(
     start: Path | None = None,
     checkpoint_every: int = 250,
 ) -> Iterator[dict]:
-    """Train for `steps` of 32 images, every domain equally often; yields {step, loss} after every step.
+    """Train for `steps` of 32 images, every domain equally often; yields {step, loss} after every
+    step.
 
     From random weights, or from those of `start`, whose band scales are kept.
 
-    Every `checkpoint_every` steps, and where Ctrl-C stops it, it writes `checkpoint.safetensors` into `folder`, from
-    which a later run resumes. Every `checkpoint_every` steps it adds to what it yields the mean loss since the last
-    checkpoint and that of the averaged weights on held-out groups: {step, loss, mean_loss, held_out, seconds}. It ends
-    with `mini.safetensors` and `loss.csv` there. Mixed precision (bfloat16) in forward and backward.
+    Every `checkpoint_every` steps, and where Ctrl-C stops it, it writes `checkpoint.safetensors`
+    into `folder`, from which a later run resumes. Every `checkpoint_every` steps it adds to what it
+    yields the mean loss since the last checkpoint and that of the averaged weights on held-out
+    groups: {step, loss, mean_loss, held_out, seconds}. It ends with `mini.safetensors` and
+    `loss.csv` there. Mixed precision (bfloat16) in forward and backward.
     """
     training = Pretraining(tasks, steps, folder, start)
     if training.done:
@@ -217,7 +221,9 @@ class Pretraining:
 
     @torch.no_grad()
     def _held_out_loss(self) -> float:
-        """Loss of the averaged weights on held-out groups, at the same noise every time; NaN where none are held out."""
+        """Loss of the averaged weights on held-out groups, at the same noise every time; NaN where
+        none are held out.
+        """
         base = self.base
         images, condition = base.images[base.held_out], base.condition[base.held_out]
         if not len(images):

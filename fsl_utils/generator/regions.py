@@ -1,8 +1,10 @@
-"""Where a defect goes: the part of a common image that is made anew (mode `inpaint`) or pasted over (arm `paste`).
+"""Where a defect goes: the part of a common image that is made anew (mode `inpaint`) or pasted over
+(arm `paste`).
 
-Where the domain has pixel masks, the mask of a random shot, mirrored, turned and moved inside the frame. Elsewhere
-DiffEdit (Couairon et al. 2022): where the backbone's prediction changes most between the rare and the common class.
-Every choice is seeded by the pool's seed and the image's number, and sees images of the draw alone.
+Where the domain has pixel masks, the mask of a random shot, mirrored, turned and moved inside the
+frame. Elsewhere DiffEdit (Couairon et al. 2022): where the backbone's prediction changes most
+between the rare and the common class. Every choice is seeded by the pool's seed and the image's
+number, and sees images of the draw alone.
 """
 
 import numpy as np
@@ -16,19 +18,23 @@ from fsl_utils.data.datasets import registry
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import mini
 
-# Lengths are pixels of 64. margin: around a mask, whose edge is part of the defect. feather: the ramp from anew to kept.
-# rotation: degrees at most, since the grain of a tile that is pasted does not turn. reach: share of the side that a mask
-# moves at most, so that a broken edge stays near an edge. maps, level: DiffEdit's noises and noise level. area: share of
-# the image that its region covers.
+# Lengths are pixels of 64. margin: around a mask, whose edge is part of the defect. feather: the
+# ramp from anew to kept. rotation: degrees at most, since the grain of a tile that is pasted does
+# not turn. reach: share of the side that a mask moves at most, so that a broken edge stays near an
+# edge. maps, level: DiffEdit's noises and noise level. area: share of the image that its region
+# covers.
 SETTINGS = dict(margin=2, feather=4, rotation=10, reach=0.25, maps=5, level=0.5, area=0.25)
-MARKED = 32  # grey level of a scaled-down mask from which a pixel counts as marked: thin defects leave no white
+# Grey level of a scaled-down mask from which a pixel counts as marked: thin defects leave no white
+MARKED = 32
 SMOOTH = 1.0  # standard deviation of the blur of DiffEdit's map, in latent pixels
 
 
 def masks(task: FewShotTask, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The shots that have a mask with a mark, as positions in the domain's table [n], and these masks, bool [n, size, size].
+    """The shots that have a mask with a mark, as positions in the domain's table [n], and these
+    masks, bool [n, size, size].
 
-    A few rare tiles have an empty mask. Raises StudyError where no shot has a mark, or a mask is missing.
+    A few rare tiles have an empty mask. Raises StudyError where no shot has a mark, or a mask is
+    missing.
     """
     shots = task.draw.shots
     found = task.domain.masks(shots, size)[:, 0] >= MARKED
@@ -45,10 +51,11 @@ def masks(task: FewShotTask, size: int) -> tuple[np.ndarray, np.ndarray]:
 def placement(
     mask: np.ndarray, flips: str, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A random place for a mask, bool [S, S]: matrix [2, 2] and offset [2] for `scipy.ndimage.affine_transform`.
+    """A random place for a mask, bool [S, S]: matrix [2, 2] and offset [2] for
+    `scipy.ndimage.affine_transform`.
 
-    Mirrored along the axes of `flips`, turned and moved; every marked pixel stays inside the frame. A mask
-    that does not fit when turned is not turned.
+    Mirrored along the axes of `flips`, turned and moved; every marked pixel stays inside the frame.
+    A mask that does not fit when turned is not turned.
     """
     size = len(mask)
     mirror = np.diag([-1.0 if axis in flips and rng.random() < 0.5 else 1.0 for axis in "vh"])
@@ -75,7 +82,9 @@ def placement(
 
 
 def moved(array: np.ndarray, place: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """A mask or image [S, S] at the place that `placement` found: a bool stays bool, all else becomes float, its edge repeated."""
+    """A mask or image [S, S] at the place that `placement` found: a bool stays bool, all else
+    becomes float, its edge repeated.
+    """
     matrix, offset = place
     if array.dtype == bool:
         cover = affine_transform(array.astype(float), matrix, offset, order=1)
@@ -84,7 +93,9 @@ def moved(array: np.ndarray, place: tuple[np.ndarray, np.ndarray]) -> np.ndarray
 
 
 def feathered(mask: np.ndarray) -> np.ndarray:
-    """Weight of what is new, float32 in 0..1 like the bool mask [S, S]: 1 on it and its margin, a ramp, 0 beyond."""
+    """Weight of what is new, float32 in 0..1 like the bool mask [S, S]: 1 on it and its margin, a
+    ramp, 0 beyond.
+    """
     scale = len(mask) / 64
     away = distance_transform_edt(~mask) / scale
     return np.clip(
@@ -93,7 +104,8 @@ def feathered(mask: np.ndarray) -> np.ndarray:
 
 
 def of_pool(backbone, pool, numbers, clean: torch.Tensor) -> np.ndarray:
-    """Weight of what is made anew in images `numbers` of a pool (a PoolRequest), float32 [n, 1, S, S] in 0..1 (see `feathered`).
+    """Weight of what is made anew in images `numbers` of a pool (a PoolRequest), float32 [n, 1, S,
+    S] in 0..1 (see `feathered`).
 
     clean: latents of their sources, [n, C, h, w]. Raises StudyError where an image has no region.
     """
@@ -110,7 +122,8 @@ def of_pool(backbone, pool, numbers, clean: torch.Tensor) -> np.ndarray:
             for i in numbers
         ]
     else:
-        # The backbone alone knows no rare class; there, what sets the common class apart from any image.
+        # The backbone alone knows no rare class; there, what sets the common class apart from any
+        # image.
         rows = (mini.RARE if pool.adapter else mini.NULL, mini.condition(domain.name))
         marked = [
             difference(backbone, latents[None], rows, pool.seed, i)
@@ -127,11 +140,13 @@ def _warped(found: np.ndarray, flips: str, rng: np.random.Generator) -> np.ndarr
 def difference(
     backbone, clean: torch.Tensor, rows: tuple[int, int], seed: int, number: int
 ) -> np.ndarray:
-    """DiffEdit's region of one image, bool [S, S]: where predictions under two rows of the embedding differ most.
+    """DiffEdit's region of one image, bool [S, S]: where predictions under two rows of the
+    embedding differ most.
 
-    clean: its latents [1, C, h, w]. The differences are averaged over several noises, blurred and cut at
-    the quantile that leaves a quarter of the image (`area`). One image at a time, so that its
-    region is the same in every batch. Raises StudyError where the two conditions predict the same.
+    clean: its latents [1, C, h, w]. The differences are averaged over several noises, blurred and
+    cut at the quantile that leaves a quarter of the image (`area`). One image at a time, so that
+    its region is the same in every batch. Raises StudyError where the two conditions predict the
+    same.
     """
     n, generator = (
         SETTINGS["maps"],
@@ -163,10 +178,12 @@ def difference(
 
 
 def paste(task: FewShotTask, size: int, seed: int, numbers) -> np.ndarray:
-    """Common training images with a shot's defect pasted on, uint8 [n, C, size, size]: the arm `paste`.
+    """Common training images with a shot's defect pasted on, uint8 [n, C, size, size]: the arm
+    `paste`.
 
-    Image i depends on the draw, seed and i alone. The shot is mirrored, turned and moved with its mask, brought to the brightness
-    of the image around the mask, and blended over the mask's margin: NSA (Schlüter et al. 2022) without its Poisson blending.
+    Image i depends on the draw, seed and i alone. The shot is mirrored, turned and moved with its
+    mask, brought to the brightness of the image around the mask, and blended over the mask's
+    margin: NSA (Schlüter et al. 2022) without its Poisson blending.
     """
     domain = task.domain
     shots, found = masks(task, size)

@@ -22,13 +22,16 @@ from fsl_utils.generator.adapter import AdapterRequest
 from fsl_utils.request import Request
 
 CHUNK = 50
-# from_shot, from_common: image-to-image from a shot or a common training image of the draw. inpaint: a region of the latter.
+# from_shot, from_common: image-to-image from a shot or a common training image of the draw.
+# inpaint: a region of the latter.
 MODES = ("noise", "from_shot", "from_common", "inpaint")
 
 
 @dataclass(frozen=True)
 class PoolRequest(Request):
-    """All that determines a pool but its size: sampled with an adapter, or from its backbone alone (None)."""
+    """All that determines a pool but its size: sampled with an adapter, or from its backbone alone
+    (None).
+    """
 
     stage: ClassVar[str] = "pool"
     task: FewShotTask
@@ -84,7 +87,9 @@ class PoolRequest(Request):
 
 
 def chunks(pool: PoolRequest, n: int, device: str = "cpu") -> Iterator[np.ndarray]:
-    """The pool's images in order, uint8 [50, C, S, S] at a time, from the store or made now; the last is cut to n."""
+    """The pool's images in order, uint8 [50, C, S, S] at a time, from the store or made now; the
+    last is cut to n.
+    """
     backbone = None
     for number in range(-(-n // CHUNK)):
 
@@ -105,7 +110,9 @@ def images_of(pool: PoolRequest, n: int, device: str = "cpu") -> np.ndarray:
 
 
 def open_backbone(pool: PoolRequest, device: str = "cpu"):
-    """The backbone that a pool is sampled from, with its adapter. Raises StudyError where that is missing."""
+    """The backbone that a pool is sampled from, with its adapter. Raises StudyError where that is
+    missing.
+    """
     backbone = pool.backbone.open(device)
     if pool.adapter is None:
         return backbone
@@ -118,9 +125,11 @@ def open_backbone(pool: PoolRequest, device: str = "cpu"):
 
 
 def sample(backbone, pool: PoolRequest, numbers) -> np.ndarray:
-    """Sample images `numbers` of a pool, uint8 [n, C, S, S], with the backbone's solver and `guidance`.
+    """Sample images `numbers` of a pool, uint8 [n, C, S, S], with the backbone's solver and
+    `guidance`.
 
-    What a large backbone paints is resized to the study's image_size as real images are. Out of memory: the batch is halved until it fits.
+    What a large backbone paints is resized to the study's image_size as real images are. Out of
+    memory: the batch is halved until it fits.
     """
     parts, todo, batch = [], list(numbers), min(CHUNK, backbone.batch)
     while todo:
@@ -153,7 +162,8 @@ def _sample_batch(backbone, pool: PoolRequest, numbers) -> np.ndarray:
     solver = backbone.solver(pool.steps)
     timesteps, latents = solver.timesteps, noise
     if pool.mode != "noise":
-        # As diffusers' image-to-image pipelines: the last `strength` of the steps, from the noised source.
+        # As diffusers' image-to-image pipelines: the last `strength` of the steps, from the noised
+        # source.
         skipped = min(pool.steps - 1, round(pool.steps * (1 - pool.strength)))
         timesteps = timesteps[skipped:]
         solver.set_begin_index(skipped)
@@ -172,7 +182,9 @@ def _sample_batch(backbone, pool: PoolRequest, numbers) -> np.ndarray:
         ).prev_sample
         if (
             pool.mode == "inpaint"
-        ):  # what is kept is the source, noised anew (RePaint, Lugmayr et al. 2022): the region grows into it
+            # What is kept is the source, noised anew (RePaint, Lugmayr et al. 2022): the region grows
+            # into it
+        ):
             latents = torch.where(anew, latents, solver.add_noise(clean, noise, t.repeat(n)))
     painted = backbone.decode(latents)
     if pool.mode == "inpaint":
@@ -183,7 +195,9 @@ def _sample_batch(backbone, pool: PoolRequest, numbers) -> np.ndarray:
 
 
 def _guided(backbone, latents, timesteps, condition, guidance: float) -> torch.Tensor:
-    """The prediction with classifier-free guidance (Ho & Salimans 2022), both conditions in one pass, or told it (FLUX.2-dev)."""
+    """The prediction with classifier-free guidance (Ho & Salimans 2022), both conditions in one
+    pass, or told it (FLUX.2-dev).
+    """
     if guidance == 1:
         return backbone.predict(latents, timesteps, condition)
     if backbone.takes_guidance:
@@ -196,7 +210,9 @@ def _guided(backbone, latents, timesteps, condition, guidance: float) -> torch.T
 
 
 def sources(pool: PoolRequest, numbers) -> np.ndarray | None:
-    """Positions in the domain's table of the images that `numbers` of a pool start from, [n]; None for mode 'noise'."""
+    """Positions in the domain's table of the images that `numbers` of a pool start from, [n]; None
+    for mode 'noise'.
+    """
     if pool.mode == "noise":
         return None
     rows = pool.task.draw.shots if pool.mode == "from_shot" else pool.task.draw.common
@@ -209,10 +225,12 @@ def sources(pool: PoolRequest, numbers) -> np.ndarray | None:
 
 
 def resembled(pool: PoolRequest, numbers, rows: np.ndarray) -> np.ndarray | None:
-    """Which of the real images at positions `rows` [M] the images `numbers` of a pool are meant to resemble, bool [n, M], or None.
+    """Which of the real images at positions `rows` [M] the images `numbers` of a pool are meant to
+    resemble, bool [n, M], or None.
 
-    An image made from a common one shows that tile or patient again, which is no copy of the rare class: all images of
-    its source's group. An image made from a shot that comes out as the shot is a copy.
+    An image made from a common one shows that tile or patient again, which is no copy of the rare
+    class: all images of its source's group. An image made from a shot that comes out as the shot is
+    a copy.
     """
     if pool.mode not in ("from_common", "inpaint"):
         return None

@@ -1,4 +1,6 @@
-"""Settings of fine-tuning: defaults, and what a domain, a backbone or a preset changes. results/experiments.md chose them."""
+"""Settings of fine-tuning: defaults, and what a domain, a backbone or a preset changes.
+results/experiments.md chose them.
+"""
 
 from dataclasses import fields
 from typing import Annotated, ClassVar, Literal
@@ -22,8 +24,8 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 @dataclass(frozen=True, config=CONFIG)
 class FineTuning:
-    """What determines an adapter beside its data. A checkpoint is written every `check_every` steps; from step
-    `check_from` on it must first pass the copy check."""
+    """What determines an adapter beside its data. A checkpoint is written every `check_every`
+    steps; from step `check_from` on it must first pass the copy check."""
 
     rank: PositiveInt = 64
     alpha: NonNegativeFloat = 64.0
@@ -47,7 +49,9 @@ class FineTuning:
 
 @dataclass(frozen=True, config=CONFIG)
 class LargeFineTuning(FineTuning):
-    """Of a large backbone: shift in pixels of 512, 8-bit optimiser state and 4-bit weights (both bitsandbytes')."""
+    """Of a large backbone: shift in pixels of 512, 8-bit optimiser state and 4-bit weights (both
+    bitsandbytes').
+    """
 
     rank: PositiveInt = 16
     alpha: NonNegativeFloat = 16.0
@@ -75,9 +79,11 @@ BACKBONES = {
 
 
 def of(domain: str, backbone: str = "mini", preset: str = "", **changed) -> FineTuning:
-    """Settings of a domain's adapters of a backbone: its own, the domain's, the preset's, then `changed`.
+    """Settings of a domain's adapters of a backbone: its own, the domain's, the preset's, then
+    `changed`.
 
-    Raises StudyError for an unknown name, another type, a value out of range, or a preset where it has no meaning.
+    Raises StudyError for an unknown name, another type, a value out of range, or a preset where it
+    has no meaning.
     """
     if backbone not in BACKBONES:
         raise StudyError(f"unknown backbone '{backbone}': known are {', '.join(BACKBONES)}")

@@ -1,4 +1,5 @@
-"""Perceptual distance between images: the same measure over EfficientNet-Lite0, or LPIPS where it is asked for by name.
+"""Perceptual distance between images: the same measure over EfficientNet-Lite0, or LPIPS where it
+is asked for by name.
 
 Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, CVPR 2018:
 features of several layers, scaled to unit length over the channels at each place, squared
@@ -35,7 +36,8 @@ ENET_BLOCKS = (0, 2, 4, 10, 15)
 @dataclass(frozen=True)
 class Measure:
     """A distance under the name that tables and figures carry. `layers` maps float images in
-    [-1, 1], [N, 3, 64, 64], to a list of [N, C, H, W] whose squared differences are to be summed."""
+    [-1, 1], [N, 3, 64, 64], to a list of [N, C, H, W] whose squared differences are to be summed.
+    """
 
     name: str
     layers: Callable[[torch.Tensor], list[torch.Tensor]]
@@ -66,10 +68,11 @@ def between(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def lpips(net: str) -> Measure:
-    """LPIPS of the `lpips` package (version 0.1, its learned heads) over AlexNet ('alex') or SqueezeNet 1.1 ('squeeze').
+    """LPIPS of the `lpips` package (version 0.1, its learned heads) over AlexNet ('alex') or
+    SqueezeNet 1.1 ('squeeze').
 
-    The network's ImageNet weights are torchvision's, loaded without unpickling from torch's hub cache or its download
-    site. Raises StudyError where they cannot be had.
+    The network's ImageNet weights are torchvision's, loaded without unpickling from torch's hub
+    cache or its download site. Raises StudyError where they cannot be had.
     """
     from lpips import LPIPS, normalize_tensor
 
@@ -93,7 +96,8 @@ def lpips(net: str) -> Measure:
     model.eval().requires_grad_(False)
 
     def layers(pixels):
-        # A head is a convolution by one non-negative weight a channel: its root moves inside the square.
+        # A head is a convolution by one non-negative weight a channel: its root moves inside the
+        # square.
         return [
             normalize_tensor(x) * model.lins[i].model[-1].weight.clamp(min=0).sqrt()
             for i, x in enumerate(model.net(model.scaling_layer(pixels)))
@@ -103,7 +107,9 @@ def lpips(net: str) -> Measure:
 
 
 def enet_distance() -> Measure:
-    """The measure without learned heads over five layers of EfficientNet-Lite0, which are averaged. It is not LPIPS."""
+    """The measure without learned heads over five layers of EfficientNet-Lite0, which are averaged.
+    It is not LPIPS.
+    """
     net = features.network()
 
     def layers(pixels):
@@ -132,7 +138,9 @@ MEASURES = {
 
 @functools.cache
 def measure(name: str) -> Measure:
-    """The measure of a name, opened once a process. Raises StudyError where there is none, or its weights cannot be had."""
+    """The measure of a name, opened once a process. Raises StudyError where there is none, or its
+    weights cannot be had.
+    """
     if name not in MEASURES:
         raise StudyError(f"unknown measure '{name}': known are {', '.join(MEASURES)}")
     return MEASURES[name]()

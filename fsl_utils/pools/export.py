@@ -1,4 +1,6 @@
-"""A pool as plain files for other tools: PNG images in the folder of their class, as torchvision's ImageFolder reads them."""
+"""A pool as plain files for other tools: PNG images in the folder of their class, as torchvision's
+ImageFolder reads them.
+"""
 
 import json
 from pathlib import Path
@@ -18,11 +20,13 @@ MANIFEST = "manifest.json"
 def image_folder(
     folder: Path | str, images: np.ndarray, verdicts: pd.DataFrame, pool: PoolRequest
 ) -> Path:
-    """Write the first images of a pool, uint8 [N, C, S, S], to `folder/<rare class>/`, and what is known of them to manifest.json.
+    """Write the first images of a pool, uint8 [N, C, S, S], to `folder/<rare class>/`, and what is
+    known of them to manifest.json.
 
-    verdicts: of `filters.verdicts`, one row an image. manifest.json: key and request of the pool, the licence of the data, and of each
-    image file, number, source (the real image it was made from, if any), copied, and the filter's reason ('' for kept).
-    Nothing is dropped. Raises StudyError where `folder` holds anything but an earlier export of this pool.
+    verdicts: of `filters.verdicts`, one row an image. manifest.json: key and request of the pool,
+    the licence of the data, and of each image file, number, source (the real image it was made
+    from, if any), copied, and the filter's reason ('' for kept). Nothing is dropped. Raises
+    StudyError where `folder` holds anything but an earlier export of this pool.
     """
     folder, key, domain = Path(folder).expanduser(), pool.key, pool.task.domain
     if folder.exists() and not (

@@ -1,5 +1,7 @@
 """How good a pool is: how far its images lie from one another and from real ones, how near their
-distribution is to that of unseen real rare images, how many are copies, how easily they are told apart."""
+distribution is to that of unseen real rare images, how many are copies, how easily they are told
+apart.
+"""
 
 import json
 from dataclasses import dataclass
@@ -40,7 +42,8 @@ MOST_BASE = 200  # images of the backbone alone that its KID is estimated from
 class ReportRequest(Request):
     """All that determines a report on the first n images of a pool.
 
-    base: of the backbone alone, for `kid_base`. screen: a filter, for `rejected_*`. measure: a name of `distances.MEASURES`.
+    base: of the backbone alone, for `kid_base`. screen: a filter, for `rejected_*`. measure: a name
+    of `distances.MEASURES`.
     """
 
     stage: ClassVar[str] = "report"
@@ -84,13 +87,15 @@ def report(request: ReportRequest, device: str = "cpu") -> dict:
     """One row of pools.csv for the first n images of a pool, through the store.
 
     Real images are the draw's rare development images;
-    KID, copies and AUROC hold the pool against those that neither adapter nor backbone saw (`copies.held_out`),
-    and `kid_real` holds the shots against them. Columns: what was asked; `measure`, the name of the distance; mean
-    distances and PSNR (dB) by kind of pair; kid, kid_real, kid_base with `_spread`; copy_rate beside
-    copy_false_alarm; auroc_synthetic (.5: not to be told from real); called_rare, the share of the pool that a probe
-    trained on all real training images (shots, more, common) calls rare, beside called_rare_real, that of the rare
-    validation images; rejected_copied, rejected_common, rejected_off_manifold, how many the filter would drop by
-    each rule. What cannot be computed is None. Raises StudyError where the weights of the measure cannot be had.
+    KID, copies and AUROC hold the pool against those that neither adapter nor backbone saw
+    (`copies.held_out`), and `kid_real` holds the shots against them. Columns: what was asked;
+    `measure`, the name of the distance; mean distances and PSNR (dB) by kind of pair; kid,
+    kid_real, kid_base with `_spread`; copy_rate beside copy_false_alarm; auroc_synthetic (.5: not
+    to be told from real); called_rare, the share of the pool that a probe trained on all real
+    training images (shots, more, common) calls rare, beside called_rare_real, that of the rare
+    validation images; rejected_copied, rejected_common, rejected_off_manifold, how many the filter
+    would drop by each rule. What cannot be computed is None. Raises StudyError where the weights of
+    the measure cannot be had.
     """
 
     def build(folder):
@@ -200,7 +205,9 @@ def _rejected(request: ReportRequest, device: str) -> dict:
 
 
 def details(row: dict) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The tables behind a row of `report`: pairs (see `pairs`), nearest and unseen (see `copies.Verdicts`)."""
+    """The tables behind a row of `report`: pairs (see `pairs`), nearest and unseen (see
+    `copies.Verdicts`).
+    """
     folder = store.root() / "report" / row["report"]
     return tuple(
         pd.read_parquet(folder / f"{name}.parquet") for name in ("pairs", "nearest", "unseen")
@@ -227,10 +234,12 @@ def pairs(
     seed: int,
     device: str = "cpu",
 ) -> pd.DataFrame:
-    """Distance and PSNR of random pairs of images, at most 500 of each kind: kind, measure, value, image_a, image_b.
+    """Distance and PSNR of random pairs of images, at most 500 of each kind: kind, measure, value,
+    image_a, image_b.
 
-    synthetic, real: uint8 [N or M, C, H, W]; groups, names: those of the real images, [M]. A synthetic image is
-    named by its number in the pool. A pair is drawn once, never an image with itself.
+    synthetic, real: uint8 [N or M, C, H, W]; groups, names: those of the real images, [M]. A
+    synthetic image is named by its number in the pool. A pair is drawn once, never an image with
+    itself.
     """
     images = np.concatenate([synthetic, real])
     vectors = measure.embed(images, device)
@@ -273,7 +282,8 @@ def _candidates(n: int, groups: np.ndarray):
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Peak signal-to-noise ratio in dB of image i of `a` to image i of `b`, uint8 [N, C, H, W]: float64 [N].
+    """Peak signal-to-noise ratio in dB of image i of `a` to image i of `b`, uint8 [N, C, H, W]:
+    float64 [N].
 
     10 log10(255^2 / mean squared error); an error below 1/12, that of rounding to 8 bits, counts as
     1/12 (58.9 dB), so that two equal images do not make a mean infinite.
@@ -283,12 +293,14 @@ def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def kid(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[float, float]:
-    """Kernel distance of two sets of features, [n, d] and [m, d]: its value, and its spread over subsets.
+    """Kernel distance of two sets of features, [n, d] and [m, d]: its value, and its spread over
+    subsets.
 
-    The unbiased squared maximum mean discrepancy of Binkowski et al. 2018 (Demystifying MMD GANs) with their kernel
-    (x.y / d + 1)^3, here over EfficientNet-Lite2 features: not comparable to KID over Inception. Value: from
-    all images; it may be negative. Spread: standard deviation over 100 random halves of both sets, larger than
-    the value's own error. Raises StudyError where a set has fewer than 2 images.
+    The unbiased squared maximum mean discrepancy of Binkowski et al. 2018 (Demystifying MMD GANs)
+    with their kernel (x.y / d + 1)^3, here over EfficientNet-Lite2 features: not comparable to KID
+    over Inception. Value: from all images; it may be negative. Spread: standard deviation over 100
+    random halves of both sets, larger than the value's own error. Raises StudyError where a set has
+    fewer than 2 images.
     """
     if min(len(x), len(y)) < 2:
         raise StudyError(f"KID of {len(x)} and {len(y)} images: at least 2 of each are needed")
@@ -317,9 +329,11 @@ def _mmd2(kernel: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
 
 
 def called_rare(made: np.ndarray, real: np.ndarray, draw) -> tuple[float, float]:
-    """Share of synthetic images (features [N, D]) that a probe calls rare, and that share of the draw's rare validation images.
+    """Share of synthetic images (features [N, D]) that a probe calls rare, and that share of the
+    draw's rare validation images.
 
-    The probe is trained on every real training image of the draw, which no classifier of the study sees; real: features of the domain.
+    The probe is trained on every real training image of the draw, which no classifier of the study
+    sees; real: features of the domain.
     """
     training = np.concatenate([draw.shots, draw.more, draw.common])
     validation = draw.validation[draw.labels[draw.validation] == 1]
@@ -336,9 +350,10 @@ def told_apart(
 ) -> float:
     """AUROC of a classifier that tells synthetic from real by their features, [N, d] and [M, d].
 
-    Logistic regression on standardised features, scored on images it was not fitted to: neither a real
-    group, [M], nor the synthetic images made from one source, [N], are on both sides. sources None: each
-    synthetic image by itself. About .5 where nothing tells them apart. NaN for a single group or source.
+    Logistic regression on standardised features, scored on images it was not fitted to: neither a
+    real group, [M], nor the synthetic images made from one source, [N], are on both sides. sources
+    None: each synthetic image by itself. About .5 where nothing tells them apart. NaN for a single
+    group or source.
     """
     made_from = pd.factorize(np.arange(len(synthetic)) if sources is None else sources)[0]
     taken_in = pd.factorize(groups)[0]

@@ -1,9 +1,11 @@
-"""A tiny Stable Diffusion: fine-tuning against a step that encodes its images and prompts anew, sampling against diffusers' own pipeline call.
+"""A tiny Stable Diffusion: fine-tuning against a step that encodes its images and prompts anew,
+sampling against diffusers' own pipeline call.
 
     python tests/benchmarks/bench_large.py
 
-Medians of rounds that run in turn in one process. Encoding an image costs 1.4 times a pass through the denoiser, counted in operations,
-as it does with Stable Diffusion 1.5 at 512 pixels (1,117 to 803 GFLOP).
+Medians of rounds that run in turn in one process. Encoding an image costs 1.4 times a pass through
+the denoiser, counted in operations, as it does with Stable Diffusion 1.5 at 512 pixels (1,117 to
+803 GFLOP).
 """
 
 import os
@@ -32,7 +34,9 @@ IMAGES = 8
 
 
 def compare(name: str, ours, theirs) -> float:
-    """Time both in turn for ROUNDS rounds; prints the medians and returns how many times as fast ours is."""
+    """Time both in turn for ROUNDS rounds; prints the medians and returns how many times as fast
+    ours is.
+    """
     for _ in range(2):
         ours(), theirs()
     times = {ours: [], theirs: []}

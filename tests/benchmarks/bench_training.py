@@ -1,9 +1,11 @@
-"""Images a second of the study's training and sampling loops, as a share of a bare loop of the same network.
+"""Images a second of the study's training and sampling loops, as a share of a bare loop of the same
+network.
 
     python tests/benchmarks/bench_training.py
 
-Each pair runs interleaved in one process, so that a busy machine slows both; the ratio of medians is what counts.
-A bare step is forward and backward on random tensors with the same batch; it draws no data and updates nothing.
+Each pair runs interleaved in one process, so that a busy machine slows both; the ratio of medians
+is what counts. A bare step is forward and backward on random tensors with the same batch; it draws
+no data and updates nothing.
 """
 
 import itertools

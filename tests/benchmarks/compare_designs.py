@@ -1,11 +1,14 @@
-"""Which small diffusion model learns most from one thread and a few minutes? The record behind results/mini.md.
+"""Which small diffusion model learns most from one thread and a few minutes? The record behind
+results/mini.md.
 
     python tests/benchmarks/compare_designs.py DESIGN --seconds 540     one design of DESIGNS
-    python tests/benchmarks/compare_designs.py --report                  table and sheet of those done, curves of the long run
+    python tests/benchmarks/compare_designs.py --report                  table and sheet of those
+    done, curves of the long run
 
-Every design sees the same base images in the same order for the same CPU time; its averaged weights then draw
-100 images a domain. They are judged by KID (EfficientNet-Lite0 features) against the base images (after so few
-steps fit is in question, not memory), and by the energy of their fine detail as a share of the real images'.
+Every design sees the same base images in the same order for the same CPU time; its averaged weights
+then draw 100 images a domain. They are judged by KID (EfficientNet-Lite0 features) against the base
+images (after so few steps fit is in question, not memory), and by the energy of their fine detail
+as a share of the real images'.
 """
 
 import argparse
@@ -36,7 +39,8 @@ DOWN, UP, ATTENTION_DOWN, ATTENTION_UP = (
     "AttnUpBlock2D",
 )
 
-# levels: of the Haar transform (0: pixels). weight: of the bands' losses, by their scale to this power.
+# levels: of the Haar transform (0: pixels). weight: of the bands' losses, by their scale to this
+# power.
 HAAR2 = dict(
     levels=2, widths=(96, 160), attention=(0, 1), objective="v_prediction", weight=0.5, snr=None
 )
@@ -64,7 +68,9 @@ DESIGNS = {
 
 
 def transform(levels: int) -> torch.Tensor:
-    """Orthonormal [4^levels, 4^levels]: the separable Haar transform of one block of 2^levels pixels a side."""
+    """Orthonormal [4^levels, 4^levels]: the separable Haar transform of one block of 2^levels
+    pixels a side.
+    """
     if levels == 2:
         return mini.haar_matrix()
     r = 0.5**0.5
@@ -130,7 +136,8 @@ class Model:
             t = torch.randint(0, 1000, (n,), generator=generator)
             if (
                 self.design["snr"] == "log-normal"
-            ):  # the flow's noise levels and weights, for v: u = (sigma - alpha) z + (alpha + sigma) v
+                # The flow's noise levels and weights, for v: u = (sigma - alpha) z + (alpha + sigma) v
+            ):
                 ratio = (1 / self.schedule.alphas_cumprod - 1).sqrt()
                 t = torch.searchsorted(ratio, torch.randn(n, generator=generator).exp()).clamp(
                     max=999
@@ -243,7 +250,9 @@ def run(name: str, seconds: float, folder: Path) -> None:
 
 
 def judge(synthetic: np.ndarray, real: np.ndarray) -> dict:
-    """KID of synthetic images, and of a random half of the real ones, to real ones; energy of the finest Haar bands over the real ones'."""
+    """KID of synthetic images, and of a random half of the real ones, to real ones; energy of the
+    finest Haar bands over the real ones'.
+    """
     made, base = (np.concatenate(list(features.batches(pixels))) for pixels in (synthetic, real))
     order = np.random.default_rng(0).permutation(len(base))
     half = len(base) // 2
@@ -262,7 +271,9 @@ def detail(images: np.ndarray) -> float:
 
 
 def report(folder: Path) -> None:
-    """Print the table of finished designs, best KID first; writes designs.csv and designs.png beside their results."""
+    """Print the table of finished designs, best KID first; writes designs.csv and designs.png
+    beside their results.
+    """
     done = [json.loads(p.read_text()) for p in folder.glob("*.json")]
     done.sort(key=lambda r: np.mean([r[n]["kid"] for n in NAMES]))
     table = pd.DataFrame(
@@ -310,7 +321,9 @@ def report(folder: Path) -> None:
 
 
 def curves(folder: Path) -> None:
-    """Draw loss.png of the long training's stages, loss_STAGE.csv, which have losses of different weights."""
+    """Draw loss.png of the long training's stages, loss_STAGE.csv, which have losses of different
+    weights.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(8, 2.6))
     for axis, stage in zip(axes, ("uniform", "log_normal")):
         frame = pd.read_csv(folder / f"loss_{stage}.csv")

@@ -29,7 +29,8 @@ class Sheet:
 
 @dataclass(frozen=True)
 class DataSet:
-    """One data set. A new one is a file that makes this, a CSV in `splits/` and a line in `registry`.
+    """One data set. A new one is a file that makes this, a CSV in `splits/` and a line in
+    `registry`.
 
     read: returns one row an image (image, the name inside the data set; path; class_name, several
     findings joined by '|'; group, what must not be split; stratum, what a split is balanced by;
