@@ -101,6 +101,7 @@ class Parameters(Strict):
     init: Literal["imagenet", "scratch"] = _choice("imagenet", "scratch is for resnet18 alone")
     evaluate_on: Literal["validation", "test", "fold"] = _choice("validation")
     fold: int = Field(-1, ge=-1, le=4, description="outer fold that is test, 0 to 4; -1: none")
+    open_sealed: bool = Field(False, description="True opens a sealed test partition, for good")
     device: Literal["auto", "cpu", "cuda"] = _choice("auto")
     tables: str = _text("results/quickstart/tables", "folder with cells.csv and scores.parquet")
     figures: str = _text("results/mine/figures", "folder for figures")

@@ -31,7 +31,7 @@ def test_the_shipped_partitions_are_what_the_code_makes(data, name):
     check_shipped(name)
 
 
-@pytest.mark.parametrize("name", ["elpv", "magnetic_tile", "chestxray14"])
+@pytest.mark.parametrize("name", ["elpv", "magnetic_tile", "chestxray14", "pv_cracks"])
 def test_shipped_groups_are_in_one_partition_and_test_has_its_share(name):
     shipped = partitions.shipped(name)
     where = shipped.groupby("group")["partition"].agg(["nunique", "first"])
@@ -317,7 +317,7 @@ def test_describe_counts_what_is_here_and_tells_how_to_get_the_rest(tmp_path, mo
     table = domains.describe().set_index("domain")
     assert tuple(table.loc["elpv", ["images", "rare", "groups", "status"]]) == (2223, 715, 43, "")
     assert table.loc["elpv", "prevalence"] == pytest.approx(715 / 2223, abs=1e-3)
-    for name in ("magnetic_tile", "chestxray14"):
+    for name in ("magnetic_tile", "chestxray14", "pv_cracks"):
         assert table.loc[name, "images"] == 0 and f"fetch {name}" in table.loc[name, "status"]
 
 

@@ -4,6 +4,7 @@ real servers are never asked.
 
 import hashlib
 import io
+import lzma
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,16 +15,17 @@ from PIL import Image
 
 from fsl_utils import StudyError
 from fsl_utils.data import domains, download, partitions
-from fsl_utils.data.datasets import chestxray14, magnetic_tile, registry, sheet
+from fsl_utils.data.datasets import chestxray14, magnetic_tile, pv_cracks, registry, sheet
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 MOST = 1_000_000
 
 
 class Server:
-    """Serves `files` by path, with Range. `breaks`: how many replies stop half-way. `ranges`:
-    whether Range is honoured.
-    """
+    """Serves `files` by path, with Range. `breaks`: how many replies stop half-way. `ranges`: whether Range is honoured.
+    `length`: what it says of a reply's length, the truth if empty, 'none' for nothing."""
+
+    length = ""
 
     def __init__(self):
         self.files, self.breaks, self.ranges, self.asked = {}, 0, True, []
@@ -43,7 +45,8 @@ class Server:
         else:
             request.send_response(200)
         body = content[start:]
-        request.send_header("Content-Length", str(len(body)))
+        if self.length != "none":
+            request.send_header("Content-Length", self.length or str(len(body)))
         request.end_headers()
         if self.breaks:
             self.breaks -= 1
@@ -151,8 +154,89 @@ def test_a_wrong_checksum_or_size_is_refused_and_removed(server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# -- magnetic_tile
-# ------------------------------------------------------------------------------------
+def test_what_lies_there_already_is_checked_too(server, tmp_path):
+    server.files["/a"] = CONTENT
+    md5 = hashlib.md5(CONTENT).hexdigest()
+    for there in (b"something else", CONTENT[:-1] + b"x", CONTENT + b"x"):
+        (tmp_path / "a").write_bytes(there)
+        path = download.download(f"{server.url}/a", tmp_path / "a", len(CONTENT), True, md5)
+        assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "1e6", "9" * 5000])
+def test_a_length_that_is_no_number_is_told_in_one_line(server, tmp_path, length):
+    server.files["/a"], server.length = CONTENT, length
+    with pytest.raises(StudyError, match="Content-Length is") as caught:
+        download.download(f"{server.url}/a", tmp_path / "a", MOST)
+    assert len(str(caught.value)) < 200 and "\n" not in str(caught.value)
+
+
+def test_a_download_without_a_length_has_an_end(server, tmp_path):
+    server.files["/a"], server.length = CONTENT, "none"
+    path = download.download(f"{server.url}/a", tmp_path / "a", len(CONTENT))
+    assert path.read_bytes() == CONTENT
+    with pytest.raises(StudyError, match="sent more than 299999 bytes"):
+        download.download(f"{server.url}/a", tmp_path / "b", len(CONTENT) - 1)
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("members", [[200 << 20], [1 << 20] * 5])
+def test_members_that_an_archive_cannot_hold_are_refused(tmp_path, members):
+    """Zeros shrink a thousandfold, photos do not: the archive of 200 KB would fill 200 MB."""
+    archive = tmp_path / "bomb.tar.gz"
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        for i, size in enumerate(members):
+            info = tarfile.TarInfo(f"top/{i}.png")
+            info.size = size
+            tar.addfile(info, Zeros())
+    with pytest.raises(StudyError, match="more than an archive of .* can hold") as caught:
+        for _ in download.members(archive, r"top/(.*)"):
+            pass
+    assert "\n" not in str(caught.value) and not archive.exists()
+
+
+class Zeros:
+    """A file of zeros without an end."""
+
+    def read(self, size):
+        return bytes(size)
+
+
+# -- pv_cracks ----------------------------------------------------------------------------------------
+
+
+def test_cracks_arrive_from_the_path_inside_the_repository(server, monkeypatch, tmp_path):
+    files = {
+        f"train/{part}/EL{n}_1.{end}": f"{part} {n}".encode()
+        for n in (1, 2)
+        for part, end in (("img", "jpg"), ("ann", "png"))
+    }
+    listing = tmp_path / "list.sha256.xz"
+    lines = "".join(f"{hashlib.sha256(c).hexdigest()}  {n}\n" for n, c in files.items())
+    listing.write_bytes(lzma.compress(lines.encode()))
+    monkeypatch.setattr(pv_cracks, "SUMS", listing)
+    monkeypatch.setattr(pv_cracks, "BYTES", MOST)
+    monkeypatch.setattr(pv_cracks, "URL", f"{server.url}/repository")
+    inside = "pv-vision-9093c49a/examples/crack_segmentation/img_label_for_training/"
+    server.length = "none"  # as GitHub does
+    server.files["/repository"] = tar_of(
+        {inside + n: c for n, c in files.items()} | {"pv-vision-9093c49a/train/img/EL9_1.jpg": b"x"}
+    )
+    folder = registry.fetch("pv_cracks")
+    assert {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    } == files
+    registry.fetch("pv_cracks")
+    assert len(server.asked) == 1
+
+
+def test_the_shipped_list_covers_every_cell_and_its_mask():
+    cells = set(partitions.shipped("pv_cracks")["file"])
+    masks = {c.replace("/img/", "/ann/").removesuffix(".jpg") + ".png" for c in cells}
+    assert set(download.sums(pv_cracks.SUMS)) == cells | masks
+
+
+# -- magnetic_tile ------------------------------------------------------------------------------------
 
 TILES = {f"MT_Free/Imgs/exp1_num_{n}.jpg": f"photo {n}".encode() for n in range(4)}
 

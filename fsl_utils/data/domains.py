@@ -1,7 +1,7 @@
 """The domains: a data set with one rare and one common class, read, labelled and split."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from fsl_utils.data.datasets.sheet import DataSet
 
 @dataclass(frozen=True)
 class Domain:
-    """One task. `table`: image, path, class_name, label (1 rare, 0 common), group, stratum,
-    partition.
+    """One task. `table`: image, path, class_name, label (1 rare), group, stratum, partition.
 
+    Of a sealed data set that was not opened, the test partition is called 'sealed', so that nothing
+    which asks for test images finds them; the data hash, and so every key, is the same.
     Where the table has a column `object`, it names the thing itself, known more finely than its
     group; under protocol 'image' the column `whole_group` keeps the group that the split ignores.
     A folder's table has more (see `folder.read`).
@@ -38,10 +39,9 @@ class Domain:
 
     @cached_property
     def data_hash(self) -> str:
-        """Hash of every image of the task (names and contents) with its label, group and partition."""
-        rows = self.table.sort_values("image")[["image", "label", "group", "partition"]].to_csv(
-            index=False
-        )
+        """Hash of all images (names and contents) with their label, group and partition."""
+        rows = self.table.replace({"partition": {partitions.SEALED: "test"}}).sort_values("image")
+        rows = rows[["image", "label", "group", "partition"]].to_csv(index=False)
         return hashlib.sha256((self._pixel_hash + rows).encode()).hexdigest()
 
     @cached_property
@@ -92,11 +92,43 @@ class Domain:
             print(f"note: {note}")
 
     def rows(self, partition: str, label: int | None = None) -> np.ndarray:
-        """Positions of a partition's images, of one label or both."""
+        """Positions of a partition's images, of one label or both. Raises StudyError for 'test'
+        where it is sealed."""
+        self.need_open(partition)
         keep = self.table["partition"] == partition
         if label is not None:
             keep &= self.table["label"] == label
         return np.flatnonzero(keep)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the test partition is shut."""
+        names = set(self.table["partition"])
+        return partitions.SEALED in names and "test" not in names
+
+    def need_open(self, evaluate_on: str, open_sealed: bool = False) -> None:
+        """Raise StudyError where `evaluate_on` is 'test' and that partition is shut."""
+        if evaluate_on == "test" and self.sealed and not open_sealed:
+            raise StudyError(
+                f"the test partition of {self.name} is sealed, to be opened once, after a protocol "
+                "is committed: take evaluate_on: validation, or open it for good with "
+                "open_sealed: true"
+            )
+
+    def audited(self, draw: int = 0) -> "Domain":
+        """What an audit for leaks may look at: itself, without images of a sealed test partition.
+
+        In their place stand the validation images of a draw, as `test`, and the draw's training
+        images are `development`. To look at the sealed images too, load with `open_sealed=True`.
+        """
+        if partitions.SEALED not in set(self.table["partition"]):
+            return self
+        table = self.table.copy()
+        if self.sealed:
+            validation = partitions.draw(table, draw, 1).validation
+            table.loc[table.index[validation], "partition"] = "test"
+        table = table[table["partition"] != partitions.SEALED].reset_index(drop=True)
+        return replace(self, table=table)
 
 
 def load(
@@ -106,6 +138,7 @@ def load(
     *,
     common_class: str = "",
     fold: int = -1,
+    open_sealed: bool = False,
     **options: str,
 ) -> Domain:
     """Read a domain and label it for one task. Raises StudyError where data, class or partition do
@@ -115,8 +148,8 @@ def load(
     ('PA', 'AP' or 'all') for chestxray14, PA if empty; `folder` (FSL_FOLDER if empty) and
     `group_pattern` for the domain 'folder' (see `folder.read`). `common_class` is for a data set
     whose classes are not known beforehand. `fold`: the outer fold that is test
-    (`partitions.outer_fold`),
-    -1 for the partitions as they are kept.
+    (`partitions.outer_fold`), -1 for the partitions as they are kept. `open_sealed` opens a sealed
+    test partition (see `Domain`).
     """
     data_set = registry.get(name)
     if protocol not in ("group", "image"):
@@ -136,6 +169,8 @@ def load(
             f"{', '.join(k for k in known if k != common)}"
         )
     table = label(frame, rare_class, common)
+    if data_set.sealed and not open_sealed:
+        table = table.replace({"partition": {"test": partitions.SEALED}})
     if protocol == "image":
         table = partitions.by_image(table, name)
     if fold >= 0:
@@ -161,14 +196,15 @@ def _classes(
 
 
 def _need_both_classes(name: str, table: pd.DataFrame, rare_class: str, common: str) -> None:
-    for part in ("development", "test"):
+    held_out = partitions.SEALED if partitions.SEALED in set(table["partition"]) else "test"
+    for part in ("development", held_out):
         here = table[table["partition"] == part]
         if here["label"].nunique() < 2:
             groups = table.loc[table["label"] == 1, "group"].nunique()
             word = "common" if here["label"].any() else "rare"
             raise StudyError(
-                f"{name}: no {word} image in the {part} partition: {rare_class} has {groups} groups "
-                f"with {int(table['label'].sum())} images, {common} {(table['label'] == 0).sum()} "
+                f"{name}: no {word} image in the {part} partition: {rare_class} has {groups} "
+                f"groups with {int(table['label'].sum())} images, {common} {(table['label'] == 0).sum()} "
                 "images; more groups are needed"
             )
 
@@ -251,7 +287,8 @@ def _shipped_partition(name: str, frame: pd.DataFrame) -> pd.Series:
     if found.isna().any():
         unknown = frame["image"][found.isna()]
         raise StudyError(
-            f"{name}: {len(unknown)} images are not in the shipped partition (first: {unknown.iloc[0]}): "
+            f"{name}: {len(unknown)} images are not in the shipped partition "
+            f"(first: {unknown.iloc[0]}): "
             "this is another release of the data, or files were added to its folder"
         )
     return found

@@ -62,8 +62,8 @@ def listed_files(folder: Path, url: str, most: int, listing: Path, pattern: str)
         if hashlib.sha256(content).hexdigest() != expected[name]:
             archive.unlink()
             raise StudyError(
-                f"{url}: {name} has not the SHA-256 of {listing.name}: the publisher's file changed "
-                "or was tampered with"
+                f"{url}: {name} has not the SHA-256 of {listing.name}: the publisher's file "
+                "changed or was tampered with"
             )
         files.write_whole(
             folder / name, lambda partial, content=content: partial.write_bytes(content)
@@ -109,8 +109,7 @@ def members(archive: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
 
 
 def download(url: str, path: Path, most: int, exact: bool = False, md5: str = "") -> Path:
-    """Download to `path` through `<path>.part`, which a broken run leaves and the next goes on
-    from.
+    """Download to `path` through `<path>.part`, which a broken run leaves for the next to go on.
 
     most: bytes at most, or just so many where `exact`. What lies at `path` already must be of that
     size and MD5 too, or it is fetched anew. Tries again on a broken connection.
@@ -133,7 +132,7 @@ def download(url: str, path: Path, most: int, exact: bool = False, md5: str = ""
 def _fault(path: Path, most: int, exact: bool, md5: str) -> str:
     """What is wrong with a downloaded file, '' where nothing is."""
     size = path.stat().st_size
-    if size > most or exact and size != most:
+    if size > most or (exact and size != most):
         return f"{size} bytes came, expected {'' if exact else 'at most '}{most}"
     if md5:
         with open(path, "rb") as file:
@@ -186,7 +185,7 @@ def _continue(url: str, part: Path, most: int, exact: bool) -> None:
             part.unlink()
             raise ConnectionError("the server resumed at the wrong place")
         total = _offered(url, reply.headers.get("Content-Length"), have)
-        if total is not None and (total > most or exact and total != most):
+        if total is not None and (total > most or (exact and total != most)):
             part.unlink(missing_ok=True)
             raise StudyError(
                 f"{url}: the server offers {total} bytes, expected {'' if exact else 'at most '}"
@@ -209,7 +208,7 @@ def _offered(url: str, length: str | None, have: int) -> int | None:
 
 def _write(reply, part: Path, have: int, most: int, total: int | None) -> None:
     """Append the reply to the `have` bytes of `part`; raises StudyError beyond `most` bytes."""
-    progress = dict(unit="B", unit_scale=True, desc=part.stem, mininterval=1)
+    progress = {"unit": "B", "unit_scale": True, "desc": part.stem, "mininterval": 1}
     with (
         open(part, "ab" if have else "wb") as file,
         files.explained(part.parent),
@@ -238,13 +237,14 @@ def need_space(folder: Path, needed: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StudyError(
-            f"{folder}: cannot be written ({error.strerror}); point FSL_DATA_DIR to a folder of yours"
+            f"{folder}: cannot be written ({error.strerror}); point FSL_DATA_DIR to a folder of "
+            "yours"
         ) from error
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise StudyError(
-            f"{folder}: {size_text(needed)} needed, {size_text(free)} free; free some space or point "
-            "FSL_DATA_DIR elsewhere"
+            f"{folder}: {size_text(needed)} needed, {size_text(free)} free; free some space or "
+            "point FSL_DATA_DIR elsewhere"
         )
 
 

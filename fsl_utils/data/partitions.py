@@ -15,6 +15,7 @@ import pandas as pd
 
 from fsl_utils import StudyError
 
+SEALED = "sealed"  # in place of "test" while a sealed test partition is shut
 SHIPPED = Path(__file__).parent / "splits"
 TEST_SHARE = 0.35
 VALIDATION_SHARE = 0.20
@@ -79,13 +80,13 @@ def shipped(name: str) -> pd.DataFrame | None:
 def by_image(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """The table for protocol='image': every image a group of its own, development and test redrawn.
 
-    It leaks by design and is there for comparison alone. Base stays as it was, and the group
-    that the split ignores is kept as `whole_group`.
+    It leaks by design and is there for comparison alone. Base and a sealed test partition stay as
+    they were, and the group that the split ignores is kept as `whole_group`.
     """
     table = table.assign(
         whole_group=table["group"], group=table["image"], stratum=table["label"].astype(str)
     )
-    rest = table["partition"] != "base"
+    rest = ~table["partition"].isin(["base", SEALED])
     redrawn = assign(table[rest], pd.Series(dtype=str), 0.0, f"{name} by image")
     return table.assign(partition=table["partition"].where(~rest, redrawn))
 
@@ -93,14 +94,14 @@ def by_image(table: pd.DataFrame, name: str) -> pd.DataFrame:
 def outer_fold(table: pd.DataFrame, number: int, folds: int = 5) -> pd.DataFrame:
     """The table with outer fold `number` of its groups as test and the others as development.
 
-    Base stays as it is; every other group is test in exactly one fold. Each fold has the same share
-    of every stratum, apart by whether a group has rare images, to within one group. For data
-    sets whose test partition was opened: here it becomes development. Raises StudyError where
-    there is no such fold, or one side of it lacks a class.
+    Base and a sealed test partition stay as they are; every other group is test in exactly one
+    fold. Each fold has the same share of every stratum, apart by whether a group has rare images,
+    to within one group. For data sets whose test partition was opened: here it becomes
+    development. Raises StudyError where there is no such fold, or one side of it lacks a class.
     """
     if not 0 <= number < folds:
         raise StudyError(f"outer fold {number} is not there: it is 0 to {folds - 1}")
-    ours = table["partition"] != "base"
+    ours = ~table["partition"].isin(["base", SEALED])
     groups = table[ours].groupby("group").agg(rare=("label", "max"), stratum=("stratum", "first"))
     groups = groups.iloc[generator("outer folds").permutation(len(groups))]
     groups = groups.sort_values(["rare", "stratum"], kind="stable")

@@ -6,7 +6,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from fsl_utils.data import decoding, domains, images, leaks, partitions
 
-SIDES = ("base", "development", "training", "validation", "test")
+SIDES = ("base", "development", "training", "validation", "test", partitions.SEALED)
 
 
 def title(domain: domains.Domain) -> str:

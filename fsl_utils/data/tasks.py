@@ -48,5 +48,6 @@ def of(p) -> FewShotTask:
         group_pattern=p.group_pattern,
         view=p.view,
         fold=getattr(p, "fold", -1),  # notebook 01 looks at no fold
+        open_sealed=getattr(p, "open_sealed", False),
     )
     return FewShotTask(domain, partitions.draw(domain.table, p.draw, p.n_real))

@@ -181,6 +181,9 @@ def check(runs: list[dict]) -> list[domains.Domain]:
     looked = list(most.values())[:LOOKED]
     for run in looked:
         partitions.draw(task(run).table, run["draw"], run["n_real"])
+    for run in runs:
+        if registry.get(run["domain"]).sealed:
+            task(run).need_open(run["evaluate_on"], run["open_sealed"])
     return list({id(domain): domain for domain in map(task, looked)}.values())
 
 

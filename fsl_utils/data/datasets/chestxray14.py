@@ -168,7 +168,7 @@ def view_table(findings: tuple[str, ...] = (*_STUDIED, "Infiltration", "Mass", "
     row = {"finding": SHEET.common, "images": int(healthy.sum()), "share_ap": ap[healthy].mean()}
     rows = [row | {"auroc": float("nan")}]
     for finding in findings:
-        ill = frame["class_name"].str.split("|").map(lambda names: finding in names)
+        ill = ("|" + frame["class_name"] + "|").str.contains(f"|{finding}|", regex=False)
         either = ill | healthy
         auroc = roc_auc_score(ill[either], ap[either]) if ill.any() else float("nan")
         row = {"finding": finding, "images": int(ill.sum()), "share_ap": ap[ill].mean()}

@@ -88,7 +88,7 @@ def tile_groups(numbers: np.ndarray) -> list[str]:
         spanned = cluster[(numbers >= low) & (numbers <= high)]
         if len(spanned):
             cluster[np.isin(cluster, spanned)] = spanned.min()
-    first = {c: n for c, n in zip(cluster[::-1], numbers[::-1])}
+    first = dict(zip(cluster[::-1], numbers[::-1]))
     return [f"tile{first[c]:06d}" for c in cluster]
 
 

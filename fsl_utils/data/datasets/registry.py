@@ -8,10 +8,11 @@ from fsl_utils.data.datasets.chestxray14 import CHESTXRAY14
 from fsl_utils.data.datasets.elpv import ELPV
 from fsl_utils.data.datasets.folder import FOLDER
 from fsl_utils.data.datasets.magnetic_tile import MAGNETIC_TILE
+from fsl_utils.data.datasets.pv_cracks import PV_CRACKS
 from fsl_utils.data.datasets.sheet import DataSet, data_root
 
 DATA_SETS: dict[str, DataSet] = {
-    each.name: each for each in (ELPV, MAGNETIC_TILE, CHESTXRAY14, FOLDER)
+    each.name: each for each in (ELPV, MAGNETIC_TILE, CHESTXRAY14, PV_CRACKS, FOLDER)
 }
 
 

@@ -1,4 +1,4 @@
-"""What one data set is: its sheet, and how the package reads, splits, fetches, masks and paints it."""
+"""What a data set is: its sheet, and how it is read, split, fetched, masked and painted."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -29,8 +29,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class DataSet:
-    """One data set. A new one is a file that makes this, a CSV in `splits/` and a line in
-    `registry`.
+    """One data set. A new one is a file that makes this, a CSV in `splits/`, a line in `registry`.
 
     read: returns one row an image (image, the name inside the data set; path; class_name, several
     findings joined by '|'; group, what must not be split; stratum, what a split is balanced by;
@@ -57,7 +56,7 @@ class DataSet:
     finetuning: Mapping[str, float] = field(default_factory=dict)  # settings that it changes
     flips: str = ""  # axes along which a mirrored image is still one of the domain: 'hv', 'h' or ''
     shown: bool = False  # whether its terms allow to publish its images
-    confounder: Callable[[], pd.DataFrame] | None = None  # a table for `explore.view_figure`
+    confounder: Callable[[], pd.DataFrame] | None = None  # a table, see chestxray14
 
     def options_of(self, given: Mapping[str, str]) -> dict[str, str]:
         """Those of the given parameters that this data set takes; '' where one is not given."""
