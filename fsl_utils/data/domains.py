@@ -125,7 +125,7 @@ class Domain:
             return self
         table = self.table.copy()
         if self.sealed:
-            validation = partitions.draw(table, draw, 1).validation
+            validation = partitions.draw(table, draw, 2).validation
             table.loc[table.index[validation], "partition"] = "test"
         table = table[table["partition"] != partitions.SEALED].reset_index(drop=True)
         return replace(self, table=table)
@@ -204,7 +204,8 @@ def _need_both_classes(name: str, table: pd.DataFrame, rare_class: str, common: 
             word = "common" if here["label"].any() else "rare"
             raise StudyError(
                 f"{name}: no {word} image in the {part} partition: {rare_class} has {groups} "
-                f"groups with {int(table['label'].sum())} images, {common} {(table['label'] == 0).sum()} "
+                f"groups with {int(table['label'].sum())} images, {common} "
+                f"{(table['label'] == 0).sum()} "
                 "images; more groups are needed"
             )
 
