@@ -13,6 +13,7 @@ def domains(_) -> None:
     """The data sets: what is at hand, how to get the rest."""
     from fsl_utils.data import domains as datasets
 
+    print("enough to start: elpv, which comes with the package, or a folder of your own images")
     for row in datasets.describe().to_dict("records"):
         print(f"{row['domain']}: {row['title']}")
         if row["status"]:
