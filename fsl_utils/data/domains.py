@@ -283,8 +283,12 @@ def classes(name: str, **options) -> pd.DataFrame:
 
 
 def _shipped_partition(name: str, frame: pd.DataFrame) -> pd.Series:
-    shipped = partitions.shipped(name).set_index("file")["partition"]
-    found = frame["image"].map(shipped)
+    shipped = partitions.shipped(name)
+    if shipped is None:
+        raise StudyError(
+            f"{partitions.SHIPPED / name}.csv is missing: see fsl_utils/data/README.md"
+        )
+    found = frame["image"].map(shipped.set_index("file")["partition"])
     if found.isna().any():
         unknown = frame["image"][found.isna()]
         raise StudyError(
