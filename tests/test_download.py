@@ -22,8 +22,10 @@ MOST = 1_000_000
 
 
 class Server:
-    """Serves `files` by path, with Range. `breaks`: how many replies stop half-way. `ranges`: whether Range is honoured.
-    `length`: what it says of a reply's length, the truth if empty, 'none' for nothing."""
+    """Serves `files` by path, with Range. `breaks`: how many replies stop half-way. `ranges`:
+    whether Range is honoured. `length`: what it says of a reply's length, the truth if empty,
+    'none' for nothing.
+    """
 
     length = ""
 
@@ -202,7 +204,8 @@ class Zeros:
         return bytes(size)
 
 
-# -- pv_cracks ----------------------------------------------------------------------------------------
+# -- pv_cracks
+# ----------------------------------------------------------------------------------------
 
 
 def test_cracks_arrive_from_the_path_inside_the_repository(server, monkeypatch, tmp_path):
@@ -236,7 +239,8 @@ def test_the_shipped_list_covers_every_cell_and_its_mask():
     assert set(download.sums(pv_cracks.SUMS)) == cells | masks
 
 
-# -- magnetic_tile ------------------------------------------------------------------------------------
+# -- magnetic_tile
+# ------------------------------------------------------------------------------------
 
 TILES = {f"MT_Free/Imgs/exp1_num_{n}.jpg": f"photo {n}".encode() for n in range(4)}
 

@@ -69,7 +69,8 @@ def test_kid_is_unbiased():
     def k(
         m,
         n,
-        # E (x.y / d + 1)^3 for x ~ N(m, 1), y ~ N(n, 1): the moments of x.y, by taking x given y first
+        # E (x.y / d + 1)^3 for x ~ N(m, 1), y ~ N(n, 1): the moments of x.y, by taking x given y
+        # first
     ):
         mn, mm, nn = m @ n, m @ m, n @ n
         first, second, third = mn, d + mm + nn + mn**2, mn**3 + 3 * mn * mm + 3 * mn * (nn + d + 2)

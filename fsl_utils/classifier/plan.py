@@ -102,7 +102,9 @@ def screen(task: FewShotTask, p) -> FilterRequest:
 
 
 def cells(task: FewShotTask, p) -> list[CellRequest]:
-    """All cells of a notebook's parameters, arm by arm. What cannot be (see `left_out`) is not among them."""
+    """All cells of a notebook's parameters, arm by arm. What cannot be (see `left_out`) is not
+    among them.
+    """
     task.domain.need_open(p.evaluate_on)
     classifier, available = classifiers.get(p.classifier), pools(task, p)
     classifier.check(p.init)

@@ -182,8 +182,8 @@ def _sample_batch(backbone, pool: PoolRequest, numbers) -> np.ndarray:
         ).prev_sample
         if (
             pool.mode == "inpaint"
-            # What is kept is the source, noised anew (RePaint, Lugmayr et al. 2022): the region grows
-            # into it
+            # What is kept is the source, noised anew (RePaint, Lugmayr et al. 2022): the region
+            # grows into it
         ):
             latents = torch.where(anew, latents, solver.add_noise(clean, noise, t.repeat(n)))
     painted = backbone.decode(latents)

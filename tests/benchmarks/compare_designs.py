@@ -136,7 +136,8 @@ class Model:
             t = torch.randint(0, 1000, (n,), generator=generator)
             if (
                 self.design["snr"] == "log-normal"
-                # The flow's noise levels and weights, for v: u = (sigma - alpha) z + (alpha + sigma) v
+                # The flow's noise levels and weights, for v: u = (sigma - alpha) z + (alpha +
+                # sigma) v
             ):
                 ratio = (1 / self.schedule.alphas_cumprod - 1).sqrt()
                 t = torch.searchsorted(ratio, torch.randn(n, generator=generator).exp()).clamp(
