@@ -2,8 +2,8 @@
 
 The stem is frozen, so it runs once an image and variant (flipped and shifted) and is kept in the
 store as a map; what is trained is the rest. Batch-norm statistics are frozen by folding them into
-the convolutions. Depthwise filters stay as they are: the gradient of a 5x5 one took up to 60 ms of
-a step where all else of its block took 12 (CPU, bfloat16).
+the convolutions. Depthwise filters stay as they are: with its gradient a 5x5 one of 1,152 channels
+took 60 ms a step, without 1.5 (CPU, bfloat16, 32 maps of 5x5).
 """
 
 import copy
