@@ -103,7 +103,8 @@ def masks(root):
 
 
 def groups(root):
-    """groups.csv with a blank behind every second name: 40 parts, none of them in two partitions."""
+    """groups.csv with a blank behind every second name: 40 parts, none of them in two
+    partitions."""
     root = parts(root)
     names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
     lines = [f"{name},P{i // 2}{' ' * (i % 2)}" for i, name in enumerate(names)]

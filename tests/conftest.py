@@ -58,7 +58,8 @@ def data():
     root = sheet.data_root()
     if not all((root / name).is_dir() for name in ("magnetic_tile", "chestxray14")):
         pytest.skip(
-            f"NO REAL DATA: {root} lacks magnetic_tile/ or chestxray14/; set FSL_DATA_DIR or run python -m fsl_utils fetch"
+            f"NO REAL DATA: {root} lacks magnetic_tile/ or chestxray14/; "
+            "set FSL_DATA_DIR or run python -m fsl_utils fetch"
         )
     return root
 

@@ -14,7 +14,7 @@ from fsl_utils.data import decoding, domains, images, leaks, partitions
 from fsl_utils.data.datasets import chestxray14, magnetic_tile, registry
 from fsl_utils.data.datasets import elpv as elpv_cells
 
-# -- Shipped partitions ---------------------------------------------------------------------------------
+# -- Shipped partitions ----------------------------------------------------------------------------
 
 
 def check_shipped(name):
@@ -40,7 +40,7 @@ def test_shipped_groups_are_in_one_partition_and_test_has_its_share(name):
     assert (rest == "test").mean() == pytest.approx(partitions.TEST_SHARE, abs=2 / len(rest))
 
 
-# -- ELPV ---------------------------------------------------------------------------------------------------
+# -- ELPV ------------------------------------------------------------------------------------------
 
 
 def test_elpv_is_what_its_sheet_says(elpv):
@@ -53,7 +53,8 @@ def test_elpv_is_what_its_sheet_says(elpv):
 
 
 def test_the_module_that_elpv_holds_twice_is_one_group():
-    """Cells 2277-2326 are cells 1735-1784 again: most alike at just this offset, and in one group pair by pair."""
+    """Cells 2277-2326 are cells 1735-1784 again: most alike at just this offset, and in one group
+    pair by pair."""
     frame = elpv_cells.read()[0]
     one, two = np.arange(1735, 1785) - 1, np.arange(2277, 2327) - 1
     assert (frame["group"].to_numpy()[one] == frame["group"].to_numpy()[two]).all()
@@ -74,7 +75,7 @@ def test_the_domains_columns_and_rows(elpv):
     assert (elpv.table["label"].to_numpy()[elpv.rows("test", 1)] == 1).all()
 
 
-# -- Magnetic tile ------------------------------------------------------------------------------------------
+# -- Magnetic tile ---------------------------------------------------------------------------------
 
 # The sheet's ranges of capture numbers and counts of photos of the nine tiles with cracks.
 CRACKS = {
@@ -134,7 +135,7 @@ def test_tile_groups_chain_gaps_and_join_crack_tiles():
     )
 
 
-# -- ChestX-ray14 -------------------------------------------------------------------------------------------
+# -- ChestX-ray14 ----------------------------------------------------------------------------------
 
 
 def test_chest_is_what_its_sheet_says(data):
@@ -181,7 +182,8 @@ ROWS = """Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient 
 
 @pytest.fixture
 def chest(tmp_path, monkeypatch, own_store):
-    """A chest folder in the official layout: some images flat, some in archive folders; grey and RGBA, any size."""
+    """A chest folder in the official layout: some images flat, some in archive folders; grey and
+    RGBA, any size."""
     root = tmp_path / "data" / "chestxray14"
     monkeypatch.setenv("FSL_DATA_DIR", str(root.parent))
     for path, mode, size in (
@@ -273,7 +275,7 @@ def test_a_bad_chest_folder_is_told(chest, spoil, words):
     assert "\n" not in str(caught.value)
 
 
-# -- All ------------------------------------------------------------------------------------------------------
+# -- All -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

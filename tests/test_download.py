@@ -301,7 +301,7 @@ def test_names_that_are_not_the_publishers_are_never_unpacked(tiles, tmp_path):
         "top/evil.sh",
     ]
     tiles.files["/tiles"] = tar_of(
-        {n: b"evil" for n in others} | {f"top/{n}": c for n, c in TILES.items()}
+        dict.fromkeys(others, b"evil") | {f"top/{n}": c for n, c in TILES.items()}
     )
     folder = registry.fetch("magnetic_tile")
     assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == set(
@@ -337,7 +337,10 @@ def test_a_damaged_archive_is_refused_and_removed(tiles, spoil):
 @pytest.fixture
 def chest(server, monkeypatch):
     names = partitions.shipped("chestxray14")["file"]
-    header = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position\n"
+    header = (
+        "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,"
+        "View Position\n"
+    )
     rows = "".join(
         f"{n},{'Effusion' if i % 3 == 0 else 'No Finding'},0,{int(n[:8])},50,F,PA\n"
         for i, n in enumerate(names)

@@ -23,7 +23,7 @@ def made(task):
 
 
 def test_an_export_is_an_image_folder_with_every_image_and_flag(made, tmp_path):
-    images, verdicts, pool = made
+    images, _, pool = made
     domain = pool.task.domain
     folder = export.image_folder(tmp_path / "out", *made)
     read = ImageFolder(folder)

@@ -1,4 +1,5 @@
-"""The filter: rules in their order, thresholds from the draw alone, prefixes, shortfall, the store."""
+"""The filter: rules in their order, thresholds from the draw alone, prefixes, shortfall, the
+store."""
 
 import dataclasses
 

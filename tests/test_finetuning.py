@@ -2,6 +2,7 @@ import dataclasses
 import itertools
 import os
 import signal
+from collections import deque
 
 import numpy as np
 import pytest
@@ -41,9 +42,7 @@ SMALL = {"batch": 4, "rank": 4}  # seconds matter more here than quality
 
 
 def finish(steps):
-    for last in steps:
-        pass
-    return last
+    return deque(steps, maxlen=1).pop()
 
 
 def predict(backbone, row):
@@ -240,7 +239,8 @@ def test_out_of_memory_halves_the_batch_with_equal_gradients(own_store, monkeypa
 
     monkeypatch.setattr(mini.Mini, "loss", tight)
     found = []
-    for fits in (6, 2):
+    for limit in (6, 2):
+        fits = limit
         first = next(finetuning.train(AdapterRequest.new(task, 2, batch=6, rank=4)))
         found.append(
             {
@@ -383,7 +383,7 @@ def test_the_check_tells_copies_from_images_that_nothing_saw(monkeypatch, task, 
     adapted = adapter.attach(backbone, 1)
     found = {}
     for name, rows in (("shots", np.resize(draw.shots, 50)), ("fresh", fresh)):
-        monkeypatch.setattr(sampling, "sample", lambda *given: task.images(64)[rows])
+        monkeypatch.setattr(sampling, "sample", lambda *given, rows=rows: task.images(64)[rows])
         found[name] = finetuning.count_copies(adapted, request, rule)
     assert (
         found["shots"]["copied"] == 50

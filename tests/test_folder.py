@@ -213,7 +213,8 @@ def few(root):
         (
             few,
             {},
-            "no rare image in the .* partition: Riß has 1 groups with 2 images, gut 80 images; more groups are needed",
+            "no rare image in the .* partition: Riß has 1 groups with 2 images, gut 80 images; "
+            "more groups are needed",
         ),
     ],
 )

@@ -289,7 +289,8 @@ def test_an_adapter_of_another_family_is_refused(folders, tmp_path):
     adapter.attach(stable, 1, **LORA)
     stable.save_adapter(tmp_path)
     with safe_open(tmp_path / stable.adapter_file, "pt") as file:
-        assert all(key.startswith("unet.") for key in file.keys())
+        names = file.keys()
+        assert all(name.startswith("unet.") for name in names)
     with pytest.raises(ValueError, match="no matrix of this denoiser"):
         with_dtype("flux2-klein-4b", folders["flux2-klein-4b"], torch.float32).load_adapter(
             tmp_path

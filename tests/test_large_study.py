@@ -229,7 +229,8 @@ def test_an_adapter_of_another_backbone_is_refused(own_store, weights, task):
     for other in ("flux2-klein-4b", "mini"):
         with pytest.raises(
             StudyError,
-            match=f"this adapter is for sd15 with the base {adapter.backbone.base[:12]}, not for {other} with",
+            match=f"this adapter is for sd15 with the base {adapter.backbone.base[:12]}, "
+            f"not for {other} with",
         ):
             load(backbones.pretrained(other, task.domain).open(), folder)
 

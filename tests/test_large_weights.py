@@ -74,7 +74,8 @@ def http(kind):
         (http(RepositoryNotFoundError), r"is not on the hub, or needs `hf auth login`"),
         (
             LocalEntryNotFoundError("offline"),
-            r"are not here and the hub cannot be reached: `hf download \S+ --revision [0-9a-f]{40}`",
+            r"are not here and the hub cannot be reached: "
+            r"`hf download \S+ --revision [0-9a-f]{40}`",
         ),
         (OfflineModeIsEnabled("offline"), r"are not here and the hub cannot be reached"),
         (http(HfHubHTTPError), r"fetching .* failed \(the hub says no\): run it again"),
@@ -92,8 +93,8 @@ def test_every_fault_of_a_download_is_one_line_with_a_way_out(answering, name, e
     assert "\n" not in text
     if not isinstance(error, RevisionNotFoundError):
         assert (
-            f"{card.disk:g} GB of disk and {card.memory:g} GB of GPU memory; smaller: backbone='{card.smaller}'"
-            in text
+            f"{card.disk:g} GB of disk and {card.memory:g} GB of GPU memory; "
+            f"smaller: backbone='{card.smaller}'" in text
         )
 
 
@@ -208,6 +209,7 @@ def test_out_of_memory_while_loading_advises_by_numbers(weights, monkeypatch):
     monkeypatch.setattr(pipelines, "load", full)
     with pytest.raises(
         StudyError,
-        match="out of memory: sd15 needs about 10 GB at one image a time, this device has 0 GB.*backbone='mini'",
+        match="out of memory: sd15 needs about 10 GB at one image a time, "
+        "this device has 0 GB.*backbone='mini'",
     ):
         backbones.pretrained("sd15", CELLS, 64).open()

@@ -100,7 +100,8 @@ def test_a_random_half_is_told_apart_by_chance_and_another_distribution_surely()
 
 
 def test_what_names_a_group_or_a_source_does_not_tell_real_from_synthetic():
-    """Features say which source an image has, nothing else: a split by image would tell all apart."""
+    """Features say which source an image has, nothing else: a split by image would tell all
+    apart."""
     rng = np.random.default_rng(3)
     origins = rng.normal(size=(40, 64))
     real, made = origins[:20].repeat(10, axis=0), origins[20:].repeat(10, axis=0)

@@ -44,8 +44,14 @@ WORDS = [
     "a photo of a chest X-ray with Effusion",
 ] * 4
 
-QWEN_CHAT = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n<think>\n\n</think>\n\n"
-MISTRAL_CHAT = "<s>{% for m in messages %}[INST]{% for part in m.content %}{{ part.text }}{% endfor %}[/INST]{% endfor %}"
+QWEN_CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "<|im_start|>assistant\n<think>\n\n</think>\n\n"
+)
+MISTRAL_CHAT = (
+    "<s>{% for m in messages %}[INST]{% for part in m.content %}{{ part.text }}{% endfor %}"
+    "[/INST]{% endfor %}"
+)
 MISTRAL_TOKENS = [
     "<unk>",
     "<s>",
@@ -201,7 +207,8 @@ def _words(special: list[str]) -> dict:
 
 
 def _clip_words() -> tuple[dict, list]:
-    """Every letter twice, the second time as the end of a word, as in CLIP's vocabulary; no merges."""
+    """Every letter twice, the second time as the end of a word, as in CLIP's vocabulary; no
+    merges."""
     letters = [chr(i) for i in range(33, 127)]
     tokens = [*letters, *(f"{x}</w>" for x in letters), "<|startoftext|>", "<|endoftext|>"]
     return {token: i for i, token in enumerate(tokens)}, []

@@ -63,7 +63,8 @@ def main() -> None:
     steps = finetuning.train(request)
     next(steps)
     print(
-        f"{'before':12} {time.perf_counter() - begin:.1f} s until the first step: weights, prompts, all views of the images encoded"
+        f"{'before':12} {time.perf_counter() - begin:.1f} s until the first step: "
+        "weights, prompts, all views of the images encoded"
     )
 
     other = attach(request.backbone.open(), 1, tuning.rank, tuning.alpha)
@@ -107,7 +108,8 @@ def main() -> None:
     compare("sampling", lambda: sampling.sample(plain, pool, range(IMAGES)), theirs)
     grey = sampling.sample(plain, pool, range(IMAGES))[:, 0]
     print(
-        f"{'':12} largest difference of a pixel: {np.abs(grey - theirs() @ [0.299, 0.587, 0.114]).max():.1f} of 255"
+        f"{'':12} largest difference of a pixel: "
+        f"{np.abs(grey - theirs() @ [0.299, 0.587, 0.114]).max():.1f} of 255"
     )
 
 

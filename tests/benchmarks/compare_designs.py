@@ -1,9 +1,10 @@
 """Which small diffusion model learns most from one thread and a few minutes? The record behind
 results/mini.md.
 
-    python tests/benchmarks/compare_designs.py DESIGN --seconds 540     one design of DESIGNS
-    python tests/benchmarks/compare_designs.py --report                  table and sheet of those
-    done, curves of the long run
+    python tests/benchmarks/compare_designs.py DESIGN --seconds 540
+        one design of DESIGNS
+    python tests/benchmarks/compare_designs.py --report
+        table and sheet of those done, curves of the long run
 
 Every design sees the same base images in the same order for the same CPU time; its averaged weights
 then draw 100 images a domain. They are judged by KID (EfficientNet-Lite0 features) against the base
@@ -241,9 +242,12 @@ def run(name: str, seconds: float, folder: Path) -> None:
         "curve": curve,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    store.write_whole(
-        folder / f"{name}.npz", lambda partial: np.savez_compressed(open(partial, "wb"), **samples)
-    )
+
+    def save(partial: Path) -> None:
+        with open(partial, "wb") as file:
+            np.savez_compressed(file, **samples)
+
+    store.write_whole(folder / f"{name}.npz", save)
     for n in NAMES:
         result[n] = judge(samples[n], base.images[base.condition == mini.condition(n)])
     store.write_text(folder / f"{name}.json", json.dumps(result, indent=1))
