@@ -109,6 +109,16 @@ def _efficientnet(name: str) -> torch.nn.Module:
     return net
 
 
+def widths(layers: tuple[int | str, ...]) -> list[int]:
+    """Channels of layers of EfficientNet-Lite0."""
+    net = network()
+    head = net._conv_head.out_channels
+    return [
+        head if layer == "head" else net._blocks[layer]._project_conv.out_channels
+        for layer in layers
+    ]
+
+
 def bfloat16(device: str = "cpu") -> bool:
     """Whether the device multiplies in bfloat16 by itself; where it does not, it is slower."""
     capable = ("avx512_bf16", "amx_bf16")

@@ -98,9 +98,10 @@ class Mahalanobis(Detector):
     def layers(self, material, size: int) -> list:
         from fsl_utils.classifier import detectors, features
 
-        stages, inside = detectors.SETTINGS["stages"], features.input_size(size)
-        views = [features.View(layers=(stage,), input_size=inside) for stage in stages]
-        return [material.through(view).real() for view in views]
+        # One pass of the network for all stages, which are told apart again by their channels.
+        stages, inside = tuple(detectors.SETTINGS["stages"]), features.input_size(size)
+        pooled = material.through(features.View(layers=stages, input_size=inside)).real()
+        return detectors.split(pooled, features.widths(stages))
 
     def fit(self, layers: list, seed: int):
         from fsl_utils.classifier import detectors
