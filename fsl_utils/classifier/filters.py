@@ -171,14 +171,15 @@ def verdicts(
     whole = -(-n // sampling.CHUNK) * sampling.CHUNK
     for chunk, images in enumerate(sampling.chunks(pool, whole, device)):
 
-        def build(folder):
+        def build(folder):  # called at once, by `make` below: B023 does not apply
             nonlocal used, rule
             used = used or train(request, device)
             common = request.task.draw.common
             rule = rule or copies.rule(request.task, request.image_size, unseen=common)
-            numbers = np.arange(len(images)) + chunk * sampling.CHUNK
+            numbers = np.arange(len(images)) + chunk * sampling.CHUNK  # noqa: B023
             meant = sampling.resembled(pool, numbers, rule.rows)
-            table = judge(images, used, copies.judge(images, rule, meant).nearest, device)
+            nearest = copies.judge(images, rule, meant).nearest  # noqa: B023
+            table = judge(images, used, nearest, device)  # noqa: B023
             table.insert(0, "number", numbers)
             table.to_parquet(folder / "verdicts.parquet", index=False)
 

@@ -107,5 +107,6 @@ def load(backbone, folder: Path):
 
 def _ranks(path: Path) -> set[int]:
     with safe_open(path, "pt") as file:
-        names = [name for name in file.keys() if name.endswith("lora_A.weight")]
+        keys = file.keys()
+        names = [name for name in keys if name.endswith("lora_A.weight")]
         return {file.get_slice(name).get_shape()[0] for name in names}

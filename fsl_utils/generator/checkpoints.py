@@ -45,7 +45,8 @@ def resume(path: Path, tensors: dict, optimiser) -> dict | None:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
-            saved = {name: file.get_tensor(name) for name in file.keys()}
+            keys = file.keys()
+            saved = {name: file.get_tensor(name) for name in keys}
         if metadata["digest"] != _digest(metadata["told"], saved):
             return None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError):

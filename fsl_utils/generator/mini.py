@@ -244,7 +244,8 @@ def load(path: Path | None = None, device: str = "cpu") -> Mini:
     try:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})["about"])
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}
+            keys = file.keys()
+            tensors = {name: file.get_tensor(name).float() for name in keys}
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise ValueError("values that are no numbers")
         model = create(tensors.pop("band_scales"), 0)

@@ -93,10 +93,10 @@ def chunks(pool: PoolRequest, n: int, device: str = "cpu") -> Iterator[np.ndarra
     backbone = None
     for number in range(-(-n // CHUNK)):
 
-        def build(folder):
+        def build(folder):  # called at once, by `make` below: B023 does not apply
             nonlocal backbone
             backbone = backbone or open_backbone(pool, device)
-            numbers = range(number * CHUNK, (number + 1) * CHUNK)
+            numbers = range(number * CHUNK, (number + 1) * CHUNK)  # noqa: B023
             np.savez_compressed(folder / "images.npz", images=sample(backbone, pool, numbers))
 
         folder = store.make("pool", {**pool.params(), "chunk": number}, build, device=device)

@@ -36,14 +36,14 @@ def image_folder(
             f"{folder}: it holds something other than pool {key[:12]}: name an empty or a new folder in `export`"
         )
     made_from = sampling.sources(pool, range(len(images)))
-    _write(
-        folder, {"pool": key, "complete": False}
-    )  # an interrupted export is known as one of this pool
+    # An interrupted export is known as one of this pool
+    _write(folder, {"pool": key, "complete": False})
     rows = []
     for i, (image, verdict) in enumerate(zip(images, verdicts.itertuples())):
         name = f"{domain.rare_class}/{key[:12]}_{verdict.number:05d}.png"
         picture = Image.fromarray(image[0] if len(image) == 1 else np.moveaxis(image, 0, -1))
-        store.write_whole(folder / name, lambda partial: picture.save(partial, format="PNG"))
+        # `picture` is saved at once
+        store.write_whole(folder / name, lambda partial: picture.save(partial, format="PNG"))  # noqa: B023
         rows.append(
             {
                 "file": name,
