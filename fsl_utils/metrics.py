@@ -90,24 +90,29 @@ def checked(labels, scores, which: str) -> tuple[np.ndarray, np.ndarray]:
     labels, scores = np.asarray(labels), np.asarray(scores, float)
     if labels.ndim != 1 or labels.shape != scores.shape:
         raise StudyError(
-            f"{which}: labels are {labels.shape} and scores {scores.shape}: one of each for every image"
+            f"{which}: labels are {labels.shape} and scores {scores.shape}: "
+            "one of each for every image"
         )
     if not np.isin(labels, (0, 1)).all():
         raise StudyError(
-            f"{which}: labels are {sorted(set(labels.tolist()))[:5]}: only 0 (common) and 1 (rare) are known"
+            f"{which}: labels are {sorted(set(labels.tolist()))[:5]}: "
+            "only 0 (common) and 1 (rare) are known"
         )
     for label, word in ((1, "rare"), (0, "common")):
         if not (labels == label).any():
             raise StudyError(
-                f"{which}: none of {len(labels)} is {word}, so no metric is defined: take another draw or fewer shots"
+                f"{which}: none of {len(labels)} is {word}, so no metric is defined: "
+                "take another draw or fewer shots"
             )
     if np.isnan(scores).any():
         raise StudyError(
-            f"{which}: {np.isnan(scores).sum()} of {len(scores)} scores are NaN: the classifier diverged, lower its learning rate"
+            f"{which}: {np.isnan(scores).sum()} of {len(scores)} scores are NaN: "
+            "the classifier diverged, lower its learning rate"
         )
     if scores.min() < 0 or scores.max() > 1:
         raise StudyError(
-            f"{which}: scores run from {scores.min():.3g} to {scores.max():.3g}: give probabilities in 0..1, not logits"
+            f"{which}: scores run from {scores.min():.3g} to {scores.max():.3g}: "
+            "give probabilities in 0..1, not logits"
         )
     return labels.astype(int), scores
 

@@ -54,8 +54,10 @@ def new_resnet(init: str, seed: int) -> torch.nn.Module:
             model = resnet18(weights=ResNet18_Weights.IMAGENET1K_V1)
         except (OSError, RuntimeError) as error:
             raise StudyError(
-                f"the ImageNet weights of ResNet-18 cannot be fetched ({error}): set init='scratch', or put "
-                f"{ResNet18_Weights.IMAGENET1K_V1.url.rsplit('/', 1)[-1]} into {torch.hub.get_dir()}/checkpoints"
+                f"the ImageNet weights of ResNet-18 cannot be fetched ({error}): "
+                "set init='scratch', or put "
+                f"{ResNet18_Weights.IMAGENET1K_V1.url.rsplit('/', 1)[-1]} into "
+                f"{torch.hub.get_dir()}/checkpoints"
             ) from error
         model.fc = torch.nn.Linear(model.fc.in_features, 1)
         return model

@@ -192,7 +192,8 @@ def draw(table: pd.DataFrame, number: int, n_real: int) -> Draw:
 
     validate = np.isin(groups[rows], list(validation_groups))
     train, validation = rows[~validate], rows[validate]
-    have = f"{len(per_group)} development groups, {int((per_group['rare'] > 0).sum())} of them with rare images"
+    with_rare = int((per_group["rare"] > 0).sum())
+    have = f"{len(per_group)} development groups, {with_rare} of them with rare images"
     for side, part in (("training", train), ("validation", validation)):
         for label, word in ((1, "rare"), (0, "common")):
             if not (labels[part] == label).any():

@@ -84,8 +84,8 @@ def load(backbone, folder: Path):
     made = store.manifest(folder)["params"]
     if made["base"] != backbone.hash:
         raise StudyError(
-            f"{folder}: this adapter is for {made['backbone']} with the base {made['base'][:12]}, not for "
-            f"{backbone.name} with {backbone.hash[:12]}; fine-tune again with notebook 02"
+            f"{folder}: this adapter is for {made['backbone']} with the base {made['base'][:12]}, "
+            f"not for {backbone.name} with {backbone.hash[:12]}; fine-tune again with notebook 02"
         )
     try:
         ranks = _ranks(folder / backbone.adapter_file)

@@ -78,7 +78,8 @@ def check_size(backbone, image_size: int) -> None:
     size = backbone.image_size
     if image_size > size or (backbone.name == "mini" and image_size != size):
         raise StudyError(
-            f"image_size is {image_size}, but {backbone.name} paints {size} pixels: set image_size={size}"
+            f"image_size is {image_size}, but {backbone.name} paints {size} pixels: "
+            f"set image_size={size}"
         )
 
 

@@ -124,7 +124,8 @@ class FineTuningRun:
         processes = PartialState(cpu=device == "cpu").num_processes
         if processes > tuning.batch:
             raise StudyError(
-                f"{processes} processes, but a batch of {tuning.batch}: launch fewer, or set batch higher in settings"
+                f"{processes} processes, but a batch of {tuning.batch}: "
+                "launch fewer, or set batch higher in settings"
             )
         torch.manual_seed(request.seed)
         backbone = request.backbone.open(device)
@@ -149,7 +150,8 @@ class FineTuningRun:
         )
         if not math.isfinite(loss):
             raise StudyError(
-                f"the loss is {loss} at step {self.done}: lower learning_rate ({tuning.learning_rate}) in settings"
+                f"the loss is {loss} at step {self.done}: "
+                f"lower learning_rate ({tuning.learning_rate}) in settings"
             )
         torch.nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
         self.optimiser.step()
@@ -196,15 +198,17 @@ class FineTuningRun:
         said = f"{last['copied']} of {CHECKED} images are copies"
         if len(self.state.checks) == 1:
             raise StudyError(
-                f"{said} at step {self.done} already ({last['allowed']} may seem so): train on more shots "
-                f"(n_real {self.request.task.n_real}) or with a lower learning_rate ({settings.learning_rate})"
+                f"{said} at step {self.done} already ({last['allowed']} may seem so): "
+                f"train on more shots (n_real {self.request.task.n_real}) or "
+                f"with a lower learning_rate ({settings.learning_rate})"
             )
         PartialState().wait_for_everyone()
         if (kept := self._resumed(self.checkpoint)) is None:
             raise StudyError(f"{self.checkpoint} is damaged: run again to begin anew")
         self.kept = len(kept.losses)
         print(
-            f"stopped at step {self.done}: {said} ({last['allowed']} may seem so); step {self.kept} is kept"
+            f"stopped at step {self.done}: {said} ({last['allowed']} may seem so); "
+            f"step {self.kept} is kept"
         )
 
     def finish(self) -> None:
@@ -249,7 +253,8 @@ def optimiser(parameters, tuning):
             from bitsandbytes.optim import AdamW8bit as kind
         except ImportError as error:
             raise StudyError(
-                "optimiser 'adamw8bit' needs bitsandbytes: pip install 'fsl-utils[large]', or set optimiser='adamw' in settings"
+                "optimiser 'adamw8bit' needs bitsandbytes: "
+                "pip install 'fsl-utils[large]', or set optimiser='adamw' in settings"
             ) from error
     return kind(parameters, lr=tuning.learning_rate, weight_decay=0.0)
 

@@ -161,8 +161,9 @@ def _reason(name: str, error: Exception) -> str:
         )
     elif isinstance(error, RevisionNotFoundError):
         return (
-            f"{name}: commit {card.revision} has gone from {card.repository}; take another in {__name__}.CARDS "
-            f"(adapters of the old one will not fit), or set {variable(name)} to a copy of the old weights"
+            f"{name}: commit {card.revision} has gone from {card.repository}; "
+            f"take another in {__name__}.CARDS (adapters of the old one will not fit), "
+            f"or set {variable(name)} to a copy of the old weights"
         )
     elif isinstance(error, RepositoryNotFoundError):
         said = f"{name}: {card.repository} is not on the hub, or needs `hf auth login`"
@@ -212,7 +213,8 @@ def _room(name: str) -> None:
     free = shutil.disk_usage(_cache()).free / 1e9
     if free < CARDS[name].disk:
         raise StudyError(
-            f"{name} takes {CARDS[name].disk:g} GB of disk, but {free:.0f} GB are free in {_cache()}: "
+            f"{name} takes {CARDS[name].disk:g} GB of disk, but "
+            f"{free:.0f} GB are free in {_cache()}: "
             f"set HF_HOME to a larger disk, or backbone='{CARDS[name].smaller}'"
         )
 
@@ -223,7 +225,8 @@ def out_of_memory(name: str) -> StudyError:
         return StudyError("out of memory on a single image: free some memory")
     card, total = CARDS[name], gpu_memory()
     return StudyError(
-        f"out of memory: {name} needs about {card.memory:g} GB at one image a time, this device has {total:.0f} GB: close what else uses it, "
+        f"out of memory: {name} needs about {card.memory:g} GB at one image a time, "
+        f"this device has {total:.0f} GB: close what else uses it, "
         f"set preset='paper' (4-bit weights), or take backbone='{card.smaller}'"
     )
 

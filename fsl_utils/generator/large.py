@@ -236,7 +236,10 @@ class Flow(Large):
     # Activations are recomputed in the backward pass: a third more time, a fraction of the memory
     checkpointing = True
     # Those of diffusers' train_dreambooth_lora_flux2*.py: attention of both kinds of block.
-    lora_targets = r".*\.(to_q|to_k|to_v|to_out\.0|to_qkv_mlp_proj)|single_transformer_blocks\.\d+\.attn\.to_out"
+    lora_targets = (
+        r".*\.(to_q|to_k|to_v|to_out\.0|to_qkv_mlp_proj)"
+        r"|single_transformer_blocks\.\d+\.attn\.to_out"
+    )
 
     @property
     def takes_guidance(self) -> bool:

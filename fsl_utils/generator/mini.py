@@ -239,7 +239,8 @@ def load(path: Path | None = None, device: str = "cpu") -> Mini:
     path = path or weights()
     if not path.is_file():
         raise StudyError(
-            f"{path}: the weights of mini are missing; check the file out again or run python -m fsl_utils pretrain"
+            f"{path}: the weights of mini are missing; "
+            "check the file out again or run python -m fsl_utils pretrain"
         )
     try:
         with safe_open(path, "pt") as file:

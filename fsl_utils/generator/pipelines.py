@@ -74,7 +74,8 @@ def _open(pipeline: str, folder: Path, **how) -> DiffusionPipeline:
             raise
         reason = str(error).strip().splitlines()[0]
         raise StudyError(
-            f"{folder}: not the whole weights of a {pipeline} ({reason}); remove the folder and download it again"
+            f"{folder}: not the whole weights of a {pipeline} ({reason}); "
+            "remove the folder and download it again"
         ) from error
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -40,7 +40,8 @@ class BaseImages:
             rows = domain.rows("base", label=0)
             if not len(rows):
                 raise StudyError(
-                    f"{domain.name} has no base image: pretraining needs common images of groups without a rare one"
+                    f"{domain.name} has no base image: "
+                    "pretraining needs common images of groups without a rare one"
                 )
             condition = np.full(len(rows), mini.condition(domain.name))
             apart = _held_out(domain.name, domain.table["group"].iloc[rows])

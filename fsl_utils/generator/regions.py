@@ -167,8 +167,9 @@ def difference(
     region = values > np.quantile(values, 1 - SETTINGS["area"])
     if not region.any():
         raise StudyError(
-            f"image {number}: no region for mode 'inpaint', since the backbone predicts the same for the rare and the common "
-            "class: fine-tune for more steps, or take another mode"
+            f"image {number}: no region for mode 'inpaint', "
+            "since the backbone predicts the same for the rare and the common class: "
+            "fine-tune for more steps, or take another mode"
         )
     size = backbone.image_size
     return (

@@ -119,7 +119,8 @@ def open_backbone(pool: PoolRequest, device: str = "cpu"):
     folder = pool.adapter.place
     if not folder.is_dir() or store.damage(folder):
         raise StudyError(
-            f"{folder}: the adapter is missing or damaged; fine-tune it with notebook 02 and the same parameters"
+            f"{folder}: the adapter is missing or damaged; "
+            "fine-tune it with notebook 02 and the same parameters"
         )
     return adapters.load(backbone, folder)
 

@@ -84,7 +84,8 @@ def lpips(net: str) -> Measure:
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         cached = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
         raise StudyError(
-            f"measure 'lpips_{net}' needs torchvision's {name} weights ({str(error).splitlines()[0]}): put a whole "
+            f"measure 'lpips_{net}' needs torchvision's {name} weights "
+            f"({str(error).splitlines()[0]}): put a whole "
             f"{cached.name} into {cached.parent}, or take measure 'enet_distance'"
         ) from error
     with warnings.catch_warnings():

@@ -33,7 +33,8 @@ def image_folder(
         folder.is_dir() and (not any(folder.iterdir()) or _exported(folder) == key)
     ):
         raise StudyError(
-            f"{folder}: it holds something other than pool {key[:12]}: name an empty or a new folder in `export`"
+            f"{folder}: it holds something other than pool {key[:12]}: "
+            "name an empty or a new folder in `export`"
         )
     made_from = sampling.sources(pool, range(len(images)))
     # An interrupted export is known as one of this pool

@@ -152,8 +152,8 @@ def _checked(given: dict) -> dict:
         )
     if (run["evaluate_on"] == "fold") != (run["fold"] >= 0) and run["evaluate_on"] != "validation":
         raise StudyError(
-            f"evaluate_on is {run['evaluate_on']} and fold {run['fold']}: 'fold' needs a fold from 0 to 4, "
-            "'test' needs -1"
+            f"evaluate_on is {run['evaluate_on']} and fold {run['fold']}: "
+            "'fold' needs a fold from 0 to 4, 'test' needs -1"
         )
     size, backbone = run["image_size"], run["backbone"]
     settings.of(run["domain"], backbone, run["preset"])
