@@ -62,7 +62,9 @@ def score(labels, scores, threshold: float | None) -> dict:
 
 
 def at(labels: np.ndarray, scores: np.ndarray, threshold: float) -> tuple[float, float, float]:
-    """F1, recall and precision where an image with a score of at least `threshold` is called rare."""
+    """F1, recall and precision where an image with a score of at least `threshold` is called
+    rare.
+    """
     called = scores >= threshold
     hits, rare = float((called & (labels == 1)).sum()), float(labels.sum())
     return 2 * hits / (rare + called.sum()), hits / rare, hits / max(1, called.sum())

@@ -136,7 +136,9 @@ class Material:
         return np.concatenate(seen)
 
     def _seen(self, pixels: np.ndarray, source: dict, progress: bool = False) -> np.ndarray:
-        """Images through the view in the variant, by the store; `source` says what determines them."""
+        """Images through the view in the variant, by the store; `source` says what determines
+        them.
+        """
         if pixels.shape[1] != self.channels:
             pixels = np.repeat(pixels[:, :1], self.channels, axis=1)
         if self.view is None:

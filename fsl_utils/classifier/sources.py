@@ -206,7 +206,9 @@ class Pasted(ImageSource):
 
 @dataclass(frozen=True)
 class Calibrated(ImageSource):
-    """Features sampled around the shots with the spread of the common images: no generator at all."""
+    """Features sampled around the shots with the spread of the common images: no generator at
+    all.
+    """
 
     scales: ClassVar[bool] = True
     makes: ClassVar[bool] = True

@@ -183,7 +183,9 @@ def similar(
 
 
 def _pictures(pixels: np.ndarray) -> np.ndarray:
-    """A number for each picture, int [N]: the same where pixels are the same, unless all are empty."""
+    """A number for each picture, int [N]: the same where pixels are the same, unless all are
+    empty.
+    """
     codes = pd.factorize(pd.Series([image.tobytes() for image in pixels]))[0]
     flat = pixels.reshape(len(pixels), -1)
     return np.where(np.ptp(flat, axis=1) == 0, len(codes) + np.arange(len(codes)), codes)

@@ -141,7 +141,9 @@ class FineTuningRun:
         return len(self.state.losses)
 
     def step(self) -> float:
-        """One step of the optimiser; returns its loss. Raises StudyError where that is not finite."""
+        """One step of the optimiser; returns its loss. Raises StudyError where that is not
+        finite.
+        """
         begin, tuning = time.perf_counter(), self.request.settings
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.done, self.request.steps, tuning.learning_rate)

@@ -57,7 +57,9 @@ LORA_TARGETS = r".*\.(to_q|to_k|to_v|to_out\.0|conv1|conv2|conv_shortcut)"
 
 
 def haar_matrix() -> torch.Tensor:
-    """Orthonormal [16, 16]: the separable two-level Haar transform of a 4x4 block (rows are bands)."""
+    """Orthonormal [16, 16]: the separable two-level Haar transform of a 4x4 block (rows are
+    bands).
+    """
     r = 0.5**0.5
     one = torch.tensor(
         [[0.5, 0.5, 0.5, 0.5], [0.5, 0.5, -0.5, -0.5], [r, -r, 0.0, 0.0], [0.0, 0.0, r, -r]]

@@ -167,7 +167,9 @@ class Pretraining:
         return len(self.losses)
 
     def step(self) -> float:
-        """One step of the optimiser; returns its loss. Raises StudyError where that is not finite."""
+        """One step of the optimiser; returns its loss. Raises StudyError where that is not
+        finite.
+        """
         rng = np.random.default_rng([SEED, self.done])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         torch.manual_seed(int(rng.integers(2**62)))  # dropout

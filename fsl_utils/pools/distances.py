@@ -44,7 +44,9 @@ class Measure:
     net: torch.nn.Module
 
     def embed(self, images: np.ndarray, device: str = "cpu") -> np.ndarray:
-        """Vectors of uint8 images [N, 1 or 3, H, W], float32 [N, D], with |u - v|^2 the distance."""
+        """Vectors of uint8 images [N, 1 or 3, H, W], float32 [N, D], with |u - v|^2 the
+        distance.
+        """
         self.net.to(device)
         return np.concatenate(
             [self._embed(images[i : i + BATCH], device) for i in range(0, len(images), BATCH)]
