@@ -49,9 +49,22 @@ def test_tables_read_back_as_written(few, tmp_path):
 
 def test_tables_published_before_a_column_was_added_are_read(few, tmp_path):
     cells, scores = few
-    before = cells.drop(columns=list(tables.ADDED_COLUMNS))
+    before = cells.drop(columns=[*tables.ADDED_COLUMNS, "classifier_size"])
     read_cells, _ = tables.read_results(simulate.write(tmp_path, before, scores))
     pd.testing.assert_frame_equal(read_cells, cells, check_dtype=False)
+
+
+def test_an_arm_with_another_weight_is_another_arm_of_the_study_alone(few, tmp_path):
+    cells, scores = few
+    other = cells[cells["arm"] == "lora_filtered"].assign(synthetic_weight=0.5)
+    names = dict(zip(other["cell"], other["cell"].map(simulate.hexed)))
+    twins = scores[scores["cell"].isin(names)]
+    both = pd.concat([cells, other.assign(cell=other["cell"].map(names))], ignore_index=True)
+    all_scores = pd.concat([scores, twins.assign(cell=twins["cell"].map(names))])
+    read_cells, _ = tables.read_results(simulate.write(tmp_path, both, all_scores))
+    assert set(read_cells["arm"]) == set(cells["arm"])  # as published
+    (study,) = tables.split_studies(read_cells)
+    assert set(study["arm"]) == {*cells["arm"], "lora_filtered at weight 0.5"}
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ CLAIMS = [
 MENTIONED = {key for _, _, weights in CLAIMS for key in weights}
 
 
-WORDS = {"better": "holds", "worse": "does not"}  # of `contrasts.verdict`; the others as they are
+_WORDS = {"better": "holds", "worse": "does not"}  # of `contrasts.verdict`; the others as they are
 
 
 def paper_claims(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def paper_claims(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
         return table
     family = table.groupby(["claim", *contrasts.FAMILY])
     table["p_holm"] = family["p"].transform(resampling.holm)
-    table["verdict"] = pd.Series(contrasts.verdict(table)).replace(WORDS)
+    table["verdict"] = pd.Series(contrasts.verdict(table)).replace(_WORDS)
     rank = {claim: place for place, (claim, _, _) in enumerate(CLAIMS)}
     return table.sort_values(
         "claim", key=lambda names: names.map(rank), kind="stable", ignore_index=True

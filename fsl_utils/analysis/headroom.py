@@ -192,7 +192,7 @@ def _verdict(row: dict) -> str:
     return "no room" if row["high"] < row["detectable"] else "cannot tell"
 
 
-WORDS = {
+_SENTENCES = {
     "room": "there is room, and an arm that did as much would be seen",
     "no room": "too little to gain, so that a null would say nothing about generators",
     "cannot tell": "it cannot be told whether there is room",
@@ -212,4 +212,4 @@ def in_words(row: pd.Series) -> str:
             f"[{row['low']:+.3f}, {row['high']:+.3f}]{', extrapolated' * (not row['measured'])}; "
             f"{row['n_draws']} draws and {row['n_rare_groups']} groups show {row['detectable']:.3f}"
         )
-    return f"{said}: {WORDS[row['verdict']]}."
+    return f"{said}: {_SENTENCES[row['verdict']]}."

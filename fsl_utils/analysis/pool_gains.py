@@ -33,8 +33,8 @@ def by_pool(
     joined["gain"] = joined[metric] - joined[f"{metric}_control"]
     joined["cells"] = joined["cell"].str[:12] + ";" + joined["cell_control"].str[:12]
     qualities = [name for name in pools.select_dtypes("number") if name not in cells]
-    same = [*TASK_COLUMNS, *POOL_COLUMNS, "pool", "arm", "ratio", "draw", "fold"]
-    return joined.groupby(same, as_index=False).agg(
+    same = [*TASK_COLUMNS, *POOL_COLUMNS, "pool", "arm", "ratio", "synthetic_weight"]
+    return joined.groupby([*same, "draw", "fold"], as_index=False).agg(
         {"gain": "mean", **dict.fromkeys(qualities, "first"), "cells": ";".join}
     )
 

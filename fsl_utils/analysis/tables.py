@@ -62,9 +62,6 @@ def read_results(tables: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     cells, scores = _checked_cells(cells, paths[0]), _checked_scores(scores, paths[1])
     _check_agreement(cells, scores, paths)
     cells.attrs["not_checkable"] = determinants.check(cells, tables)
-    weighed = cells["synthetic_weight"] > 0  # another recipe, so another arm
-    named = cells["arm"] + cells["synthetic_weight"].map(" at weight {:g}".format)
-    cells["arm"] = cells["arm"].where(~weighed, named)
     return cells, scores
 
 
@@ -230,8 +227,11 @@ class Images:
 def split_studies(cells: pd.DataFrame) -> list[pd.DataFrame]:
     """Split the cells into studies: the sets within which averages mean something.
 
-    Cells without a pool belong to every study of their task.
+    Cells without a pool belong to every study of their task. An arm with a `synthetic_weight` is
+    another recipe, so another arm: it is named by it.
     """
+    named = cells["arm"] + cells["synthetic_weight"].map(" at weight {:g}".format)
+    cells = cells.assign(arm=named.where(cells["synthetic_weight"] > 0, cells["arm"]))
     parts = []
     for _, task in cells.groupby(TASK_COLUMNS, sort=True):
         plain, pooled = task[task["base"] == ""], task[task["base"] != ""]
