@@ -1,0 +1,244 @@
+"""The pages: their lengths, their links, and each number of a result against its CSV."""
+
+import re
+from functools import cache
+from urllib.parse import unquote
+
+import pandas as pd
+import pytest
+
+from fsl_utils import ROOT
+
+PAGES = {  # a page: lines and words at most
+    "README.md": (100, 1000),
+    "results/findings.md": (200, 1200),
+    "results/README.md": (100, 1200),
+    "notebooks/README.md": (150, 1600),
+    "fsl_utils/README.md": (80, 1000),
+    "fsl_utils/generator/README.md": (120, 1200),
+    "fsl_utils/data/README.md": (100, 1200),
+}
+LINKED = (*PAGES, "notebooks/grids/README.md", "fsl_utils/generator/weights/README.md")
+
+STUDY = "results/study/overview.csv"
+PRIMARY = "results/details/study/primary_contrast.csv"
+ROOM = "results/details/study/headroom.csv"
+CLAIMS = "results/details/study/claims_probe.csv"
+BOLD = "results/details/study/bold_entries.csv"
+IMAGE = "results/by_image/overview.csv"
+CELLS = "domain == 'elpv'"
+TILES = "domain == 'magnetic_tile' and rare_class == 'any_defect'"
+XRAYS = "domain == 'chestxray14' and rare_class == 'Effusion'"
+PROBE = "classifier == 'probe'"
+RESNET = "classifier == 'resnet18'"
+INTERVAL = "difference low high"
+REAL = "difference_real low_real high_real"
+DRAWS = f"{PROBE} and arm == 'real' and draw < 10 and {TILES}"
+
+
+def arm(name: str, ratio: int = 4) -> str:
+    return f"arm == '{name}' and ratio == {ratio}"
+
+
+# Page, snippet, CSV, rows, columns: the last numbers of a snippet are the columns' means over rows.
+# Figures of the audit have no CSV; they stand in one marked sentence of either page.
+NUMBERS = [
+    ("README.md", "old probe by +.008", PRIMARY, (CELLS, PROBE), "difference_real"),
+    ("README.md", "On tiles it changed it by -.028", PRIMARY, (TILES, PROBE), "difference_real"),
+    ("README.md", "it changed it by +.014", PRIMARY, (XRAYS, PROBE), "difference_real"),
+    ("README.md", "brought the old probe +.029", ROOM, (CELLS, PROBE), "difference"),
+    ("README.md", "could not show less than .042", ROOM, (CELLS, PROBE), "detectable"),
+    ("README.md", "they brought +.101", ROOM, (XRAYS, PROBE), "difference"),
+    *(
+        ("results/findings.md", *rest)
+        for rest in (
+            (
+                "`synth_both`, +.025 [-.013, +.071]",
+                STUDY,
+                (CELLS, PROBE, arm("synth_both")),
+                INTERVAL,
+            ),
+            (
+                "`lora_augment`, -.005 [-.091, +.069]",
+                STUDY,
+                (TILES, PROBE, arm("lora_augment")),
+                INTERVAL,
+            ),
+            (
+                "`synth_both`, +.047 [+.003, +.102]",
+                STUDY,
+                (XRAYS, PROBE, arm("synth_both")),
+                INTERVAL,
+            ),
+            (
+                "At 20x `synth_both` gained +.090",
+                "results/study/chestxray14_Effusion_n40/probe/curve.csv",
+                (arm("synth_both", 20), "control == 'duplicate'"),
+                "difference",
+            ),
+            ("solar cells: +.008 [-.027, +.052]", PRIMARY, (CELLS, PROBE), REAL),
+            ("tiles: -.028 [-.139, +.063]", PRIMARY, (TILES, PROBE), REAL),
+            ("X-rays: +.014 [-.022, +.055]", PRIMARY, (XRAYS, PROBE), REAL),
+            ("p after Holm is .013", PRIMARY, (TILES, PROBE), "p_holm"),
+            ("p after Holm is .013", PRIMARY, (XRAYS, PROBE), "p_holm"),
+            (
+                "X-rays, old probe: +.047 [+.003, +.102]",
+                BOLD,
+                (XRAYS, PROBE, arm("synth_both")),
+                INTERVAL,
+            ),
+            ("ResNet-18: +.078 [+.007, +.143]", BOLD, (CELLS, RESNET, arm("synth_both")), INTERVAL),
+            (
+                "tiles, old probe: -.044 [-.120, +.019]",
+                BOLD,
+                (TILES, PROBE, arm("synth_both")),
+                INTERVAL,
+            ),
+            (
+                "+.101 [+.041, +.168], and the draws can show .071",
+                ROOM,
+                (XRAYS, PROBE),
+                f"{INTERVAL} detectable",
+            ),
+            (
+                "+.029 [-.006, +.070], and the draws can show .042",
+                ROOM,
+                (CELLS, PROBE),
+                f"{INTERVAL} detectable",
+            ),
+            (
+                "+.033 [-.017, +.089], and the draws can show .060",
+                ROOM,
+                (TILES, PROBE),
+                f"{INTERVAL} detectable",
+            ),
+            ("PR-AUC .883", "results/by_image/tables/cells.csv", (DRAWS,), "pr_auc"),
+            ("split by tile: .754", "results/study/tables/cells.csv", (DRAWS,), "pr_auc"),
+            ("bring +.039 [+.013, +.065]", IMAGE, (arm("real_more"),), INTERVAL),
+            ("lost .107 on solar cells", STUDY, (CELLS, PROBE, arm("synth_only")), "difference"),
+            ("tiles rose by .062", CLAIMS, (TILES, "claim == 'F1 at .5 rises'"), "difference"),
+            (
+                "Recall at .5 rose by .134",
+                CLAIMS,
+                (TILES, "claim == 'recall at .5 rises'"),
+                "difference",
+            ),
+            ("PR-AUC fell by .027", CLAIMS, (TILES, "claim == 'PR-AUC rises'"), "difference"),
+            (
+                "from validation F1 fell by .024",
+                CLAIMS,
+                (TILES, "claim.str.startswith('F1 rises, each')"),
+                "difference",
+            ),
+            (
+                "at 4x has .877",
+                "results/quickstart/tables/cells.csv",
+                (PROBE, arm("lora")),
+                "pr_auc",
+            ),
+            (
+                "against .751",
+                "results/quickstart/tables/cells.csv",
+                (PROBE, arm("real", 0)),
+                "pr_auc",
+            ),
+        )
+    ),
+    (
+        "results/README.md",
+        "PR-AUC was .665712",
+        "results/study/tables/cells.csv",
+        ("cell.str.startswith('bf70b9f00f2c')",),
+        "pr_auc",
+    ),
+    (
+        "results/README.md",
+        "where .710877",
+        "results/study/tables/cells.csv",
+        ("cell.str.startswith('0ffed08c60b1')",),
+        "pr_auc",
+    ),
+]
+AUDIT = "+.057 [.021, .103] on solar cells, +.040 on tiles, +.053 on X-rays"
+NUMBER = re.compile(r"(?<![\w.])[+-]?\d*\.\d+")
+
+
+def text(page: str) -> str:
+    return (ROOT / page).read_text()
+
+
+@cache
+def table(csv: str) -> pd.DataFrame:
+    return pd.read_csv(ROOT / csv, low_memory=False)
+
+
+def same(written: str, value: float) -> bool:
+    """Whether a number is a value rounded to its digits."""
+    return abs(float(written) - value) <= 0.5001 * 10 ** -len(written.split(".")[1])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_are_short(page):
+    lines, words = PAGES[page]
+    assert len(text(page).splitlines()) <= lines and len(text(page).split()) <= words
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_prose_is_wrapped_at_100_columns(page):
+    code = ("|", "!", "    ")  # tables, figures and commands are not wrapped
+    assert not [
+        line for line in text(page).splitlines() if len(line) > 100 and not line.startswith(code)
+    ]
+
+
+def anchors(page: str) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", text(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", LINKED)
+def test_links_and_figures_stand_in_the_repository(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", text(page))
+    for link in links:
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = unquote(link).partition("#")
+        target = ((ROOT / page).parent / path).resolve() if path else ROOT / page
+        assert target.is_relative_to(ROOT) and target.exists(), f"{page}: {link}"
+        if anchor:
+            assert anchor in anchors(str(target.relative_to(ROOT))), f"{page}: {link}"
+
+
+@pytest.mark.parametrize("page, snippet, csv, rows, columns", NUMBERS)
+def test_a_number_is_that_of_its_csv(page, snippet, csv, rows, columns):
+    assert snippet in " ".join(text(page).split())
+    chosen = table(csv)
+    for row in rows:
+        chosen = chosen.query(row)
+    values = chosen[columns.split()]
+    assert len(values) == (10 if rows == (DRAWS,) else 1)
+    written = NUMBER.findall(snippet)[-values.shape[1] :]
+    assert len(written) == values.shape[1]
+    sign = -1 if re.search(r"\b(fell|lost)\b", snippet) else 1
+    for number, value in zip(written, values.mean()):
+        assert same(number, sign * value), f"{snippet}: {value}"
+
+
+def test_bold_entries_that_remain():
+    bold = table(BOLD)
+    assert (len(bold), bold["remains"].sum()) == (23, 5)
+    for page in ("README.md", "results/README.md"):
+        assert re.search(r"\b23 entries\b.*\b5\b", text(page), re.DOTALL)
+    kept = bold[bold["remains"] & (bold["difference"] > 0)]
+    assert set(kept["arm"]) == {"synth_both", "real_more"}
+
+
+@pytest.mark.parametrize("page", ["README.md", "results/findings.md"])
+def test_no_number_of_a_result_is_left_out(page):
+    """Beside the list above and the one sentence of the audit only levels of p and F1 stand."""
+    prose = re.sub(r"\]\([^)]*\)", "", " ".join(text(page).split()))
+    for where, snippet, *_ in NUMBERS:
+        if where == page:
+            prose = prose.replace(snippet, "")
+    assert AUDIT in prose
+    assert set(re.findall(r"(?<![\w.])[+-]?\.\d+", prose.replace(AUDIT, ""))) <= {".05", ".5"}
