@@ -99,10 +99,11 @@ def test_bfloat16_is_near_float32(monkeypatch, elpv):
 
 def test_the_judge_is_the_packages_lite2_and_is_asked_once(own_store, monkeypatch, elpv):
     images = np.array(elpv.images(64)[:2])
-    first = judge.judge_features(images)
+    first = features.extract(images, {"of": "two"}, view=judge.VIEW)
     assert first.shape == (2, 1280) and np.isfinite(first).all()
+    assert not np.allclose(first, features.extract(images, {"of": "two"}))  # another network's
     monkeypatch.setattr(features, "batches", None)
-    assert np.array_equal(judge.judge_features(images), first)
+    assert np.array_equal(features.extract(images, {"of": "two"}, view=judge.VIEW), first)
 
 
 @pytest.mark.parametrize(
