@@ -324,12 +324,12 @@ def test_a_killed_driver_goes_on(tmp_path, monkeypatch):
     killed_at_random(tmp_path, monkeypatch, kills=2, draws=2, how="threads")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_driver_killed_twenty_times_goes_on(tmp_path, monkeypatch):
     killed_at_random(tmp_path, monkeypatch, kills=20, draws=6, how="processes")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_killed_grid_of_the_real_notebooks_ends_in_the_same_tables(tmp_path, monkeypatch):
     """With everything that runs (driver, workers, kernels) killed at random moments."""
     file = tmp_path / "tiny.yaml"

@@ -2,6 +2,7 @@
 store."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -150,7 +151,7 @@ def test_thresholds_come_from_training_images_and_the_choosing_part_alone(
 
     folder = wanted.place
     limits = (folder / "limits.json").read_bytes()
-    store.shutil.rmtree(folder)
+    shutil.rmtree(folder)
     seen = np.concatenate([draw.shots, draw.common, draw.choosing])
     filters.train(dataclasses.replace(wanted, task=FewShotTask(Spoiled(domain, seen), draw)))
     assert (folder / "limits.json").read_bytes() == limits

@@ -69,7 +69,7 @@ def test_it_starts_at_the_probe_on_its_features_and_learns(bars, training):
 def test_images_without_weight_are_not_drawn(training):
     weights = np.where(np.arange(48) % 2, 1.0, 0.0)
     half = TrainingSet(training.inputs, training.labels, training.groups, weights)
-    rows, variants = next(finetuned._batches(half, 0))
+    rows, variants = next(finetuned._batches(half, 0, 1, False))
     assert (rows % 2 == 1).all() and half.labels[rows].sum() == len(rows) / 2
     assert set(variants) == {0, 1}
 
@@ -96,3 +96,12 @@ def test_bad_input_is_named(training):
         next(finetuned.train(training, model, steps=0, seed=0))
     with pytest.raises(StudyError, match="not finite"):
         finetuned.score(model, np.full((2, 112, 4, 4), np.nan, np.float16))
+
+
+def test_annealed_images_leave_the_batches(training):
+    groups = np.where(np.arange(48) % 2, "real", "")
+    mixed = TrainingSet(training.inputs, training.labels, groups)
+    drawn = [rows for rows, _ in finetuned._batches(mixed, 0, 40, True)]
+    made = np.array([(groups[rows] == "").mean() for rows in drawn])
+    assert made[:5].mean() > 0.35 and (made[30:] == 0).all()
+    assert made[:15].mean() > made[15:30].mean()

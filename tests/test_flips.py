@@ -104,7 +104,7 @@ def textures(folder: Path) -> None:
             Image.fromarray(pixels).save(name)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_thousand_flips_in_a_finished_store(tmp_path, own_store):
     textures(tmp_path / "parts")
     task = {"domain": "folder", "folder": str(tmp_path / "parts"), "rare_class": "line"}

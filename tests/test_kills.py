@@ -183,7 +183,7 @@ def of_notebooks(folder: Path) -> Runs:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("of, rounds", [(of_stand_ins, 100), (of_notebooks, 25)])
 def test_kills_at_random_moments(tmp_path, of, rounds):
     seed = random.randrange(10**6)

@@ -48,7 +48,7 @@ def with_dtype(name, folder, dtype, channels=3) -> large.Large:
 
 def pool(guidance=2.0, steps=3, size=None, images=None, **how) -> PoolRequest:
     """A pool of the rare class, of which the adapter is attached already."""
-    task = SimpleNamespace(domain=CELLS, images=images)
+    task = SimpleNamespace(domain=CELLS, images=images, draw=SimpleNamespace(number=0))
     spec = backbones.Pretrained("sd15", "x", image_size=size)
     return PoolRequest(task, spec, "attached", guidance=guidance, steps=steps, **how)
 

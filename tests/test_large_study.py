@@ -292,6 +292,7 @@ def test_cells_know_their_backbone(weights, task):
     assert [cell.params() for cell in plan.cells(task, p)][1]["base"].endswith("+nf4")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stem", ["02_lora_finetuning", "03_generation", "04_classifier_sweep", "05_diversity_analysis"]
 )
@@ -306,8 +307,8 @@ def test_notebooks_run_with_a_large_backbone(weights, tmp_path, stem):
 
 @pytest.mark.slow
 def test_two_processes_tune_the_adapter_of_one(tmp_path, weights, task):
-    """Two processes of a CPU, launched as `accelerate launch` does on GPUs: the same adapter as
-    from one, up to rounding.
+    """Two processes of a CPU, launched as `accelerate launch` does on GPUs: it is the adapter
+    that one tunes, up to rounding.
     """
     command = [
         "-m",
@@ -349,4 +350,4 @@ def test_two_processes_tune_the_adapter_of_one(tmp_path, weights, task):
 
 def test_tune_refuses_an_unknown_parameter(capsys):
     assert main(["tune", "-p", "backbne", "sd15"]) == 1
-    assert "unknown parameter 'backbne': known are domain" in capsys.readouterr().err
+    assert "unknown parameter 'backbne': did you mean backbone?" in capsys.readouterr().err

@@ -57,17 +57,19 @@ def test_batches():
 
 def test_losses_against_closed_forms():
     logits, target = torch.tensor([0.3, -1.2, 2.0]), torch.tensor([1.0, 0.0, 0.0])
-    p = torch.sigmoid(logits)
+    p, even = torch.sigmoid(logits), torch.ones(3)
     weighted = -(4.0 * target * p.log() + (1 - target) * (1 - p).log()).mean()
-    torch.testing.assert_close(models._loss(logits, target, Arm("real"), 4.0), weighted)
+    torch.testing.assert_close(models._loss(logits, target, even, Arm("real"), 4.0), weighted)
     plain = -(target * p.log() + (1 - target) * (1 - p).log()).mean()
     torch.testing.assert_close(
-        models._loss(logits, target, Arm("real", sampling="balanced"), 4.0), plain
+        models._loss(logits, target, even, Arm("real", sampling="balanced"), 4.0), plain
     )
     focal = -(
         0.8 * target * (1 - p) ** 2 * p.log() + 0.2 * (1 - target) * p**2 * (1 - p).log()
     ).mean()
-    torch.testing.assert_close(models._loss(logits, target, Arm("real", loss="focal"), 4.0), focal)
+    torch.testing.assert_close(
+        models._loss(logits, target, even, Arm("real", loss="focal"), 4.0), focal
+    )
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,9 @@ def present(domain: str) -> bool:
     return domain == "elpv" or (sheet.data_root() / domain).is_dir()
 
 
-@pytest.mark.parametrize("domain", ["magnetic_tile", "chestxray14"])
+@pytest.mark.parametrize(
+    "domain", ["magnetic_tile", pytest.param("chestxray14", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     "stem", ["02_lora_finetuning", "03_generation", "04_classifier_sweep", "05_diversity_analysis"]
 )
@@ -98,7 +100,9 @@ def test_runs_on(domain, stem, tmp_path):
     assert pictures, "a notebook without a figure"
 
 
-@pytest.mark.parametrize("domain", ["elpv", "magnetic_tile", "chestxray14"])
+@pytest.mark.parametrize(
+    "domain", ["elpv", "magnetic_tile", pytest.param("chestxray14", marks=pytest.mark.slow)]
+)
 def test_exploration_runs_on(domain, tmp_path):
     if not present(domain):
         pytest.skip(f"NOT RUN: no {domain} in {sheet.data_root()} (set FSL_DATA_DIR)")

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -124,3 +126,16 @@ def test_bad_input_is_named(blobs, change, words):
 def test_features_that_were_not_extracted_are_not_scored(blobs):
     with pytest.raises(StudyError, match="100 of 100 rows are not finite"):
         probe.fit(blobs, C=1.0).score(np.full((100, 8), np.nan))
+
+
+def test_the_refit_stays_where_real_images_agree_and_moves_where_they_do_not(blobs):
+    first = probe.fit(blobs)
+    still = probe.refit_near(dataclasses.replace(first, C=1e-9), blobs)
+    np.testing.assert_allclose(still.weight, first.weight, atol=1e-6)  # no loss, no reason to move
+    flipped = dataclasses.replace(blobs, labels=1 - blobs.labels)
+    moved = probe.refit_near(first, flipped)
+    assert np.linalg.norm(moved.weight - first.weight) > 0.1 * np.linalg.norm(first.weight)
+    # From nothing it is the plain regression on the same scaled features.
+    start = dataclasses.replace(first, weight=0 * first.weight, bias=0.0)
+    plain = probe.fit(blobs, C=first.C)
+    np.testing.assert_allclose(probe.refit_near(start, blobs).weight, plain.weight, atol=2e-3)

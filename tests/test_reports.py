@@ -267,7 +267,7 @@ def test_called_rare_against_a_probe_of_all_training_images():
         np.arange(10, 40),
         np.concatenate([np.arange(40, 60), np.arange(160, 200)]),
         labels,
-        labels,
+        np.array([f"part{i % 20}" for i in range(200)]),
     )
     made = np.concatenate([rng.normal(size=(30, 10)) + 4, rng.normal(size=(30, 10))])
     assert reports.called_rare(made, real, draw) == (

@@ -40,6 +40,7 @@ def test_a_faulty_search_is_refused_before_it_runs(tmp_path, text, words):
         search.read(path)
 
 
+@pytest.mark.slow
 def test_a_small_search(tmp_path, own_store, capsys, monkeypatch):
     path, out = tmp_path / "small.yaml", tmp_path / "out" / "small.csv"
     path.write_text(

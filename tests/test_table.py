@@ -56,7 +56,9 @@ def test_a_study_table_names_the_arms_that_beat_each_control():
     cells, scores = simulate.study(arms=gains | {("lora_filtered", 4.0): 3.0}, draws=10)
     made = result_tables.study(contrasts.study_table(cells, scores))
     assert made.foot.endswith("Better than each of the controls: lora_filtered.")
-    assert list(made.cells["arm"]) == ["duplicate 4x", "real", "lora 4x", "lora_filtered 4x"]
+    assert list(made.cells["arm"]) == [
+        *("duplicate 4x", "real", "lora 4x", "lora_filtered 4x", "no skill")
+    ]
 
 
 def test_claims_stand_a_row_each(whole):

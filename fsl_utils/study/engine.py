@@ -27,6 +27,13 @@ NODE_MEMORY = 2 * 2**30  # bytes a notebook may need: the quickstart's largest t
 GRACE = 20  # seconds for the checkpoints of what is interrupted
 ANSWER = "10s"  # within which a scheduler answers
 
+# Ctrl-C reaches a worker's process too; its notebooks end by the driver's word, and it after them.
+# A worker that is a thread, as in a test, has no signals of its own.
+_DEAF = """
+import signal, threading
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, lambda *_: None)
+"""
 # A laptop that slept or a busy machine is no reason to give a worker up; one whose process died is
 # noticed at once. Every node is sent to a worker's own queue, which goes by priority: held back by
 # the scheduler (the default), nodes that need nothing would wait until all that is ready anywhere
@@ -39,9 +46,7 @@ SETTINGS = {
     # Nothing is served over HTTP, where anybody on this machine could look.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
-    # Ctrl-C reaches workers too; the driver ends them when their notebooks have written what they
-    # had (see `interrupt`).
-    "distributed.worker.preload": ["import signal\nsignal.signal(signal.SIGINT, lambda *_: None)"],
+    "distributed.worker.preload": [_DEAF],
 }
 
 

@@ -41,7 +41,7 @@ def results(folder: Path, cells: pd.DataFrame) -> list[str]:
     )
     where, share = cells["evaluated_on"].iloc[0], cells["prevalence"].mean()
     head = f"On real {where} images (prevalence {share:.2f}); recall and F1 at .5:"
-    unchecked = published.attrs["not_checkable"]
+    unchecked = published.attrs.get("not_checkable", 0)
     note = [f"{unchecked} rows are not checkable against their keys"] * (unchecked > 0)
     return [head, "", *shown.to_string(index=False).splitlines(), *note, ""]
 
