@@ -240,7 +240,9 @@ def sweep(age: float = 2 * 86400) -> None:
         if not place.is_symlink():
             left += [path for path in place.glob(".*") if files.PARTIAL.fullmatch(path.name)]
     now = clock()
-    for path in left if now else ():
+    if now is None:
+        return
+    for path in left:
         with suppress(FileNotFoundError):  # its writer has just finished
             inside = () if path.is_symlink() else path.rglob("*")
             if max(part.lstat().st_mtime for part in (path, *inside)) < now - age:

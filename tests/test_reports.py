@@ -18,7 +18,7 @@ from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import backbones, copies, sampling
 from fsl_utils.generator.adapter import AdapterRequest
 from fsl_utils.generator.sampling import PoolRequest
-from fsl_utils.pools import distances, reports
+from fsl_utils.pools import distances, measures, reports
 from fsl_utils.pools.reports import ReportRequest
 
 ENET = distances.measure("enet_distance")
@@ -39,8 +39,8 @@ def test_psnr_of_a_known_error():
         10 * np.log10(255**2 / 25),
         10 * np.log10(255**2 / (100**2 / 64)),
     ]
-    np.testing.assert_allclose(reports.psnr(a, b), expected)
-    np.testing.assert_array_equal(reports.psnr(a, b), reports.psnr(b, a))  # uint8 does not wrap
+    np.testing.assert_allclose(measures.psnr(a, b), expected)
+    np.testing.assert_array_equal(measures.psnr(a, b), measures.psnr(b, a))  # uint8 does not wrap
 
 
 def test_kid_agrees_with_brute_force():
@@ -55,7 +55,7 @@ def test_kid_agrees_with_brute_force():
 
     xx = mean([(u, v) for i, u in enumerate(x) for j, v in enumerate(x) if i != j])
     yy = mean([(u, v) for i, u in enumerate(y) for j, v in enumerate(y) if i != j])
-    assert reports.kid(x, y, 0)[0] == pytest.approx(
+    assert measures.kid(x, y, 0)[0] == pytest.approx(
         xx + yy - 2 * mean([(u, v) for u in x for v in y]), rel=1e-9
     )
 
@@ -80,7 +80,7 @@ def test_kid_is_unbiased():
     for mean in (0 * shift, shift):
         found = np.array(
             [
-                reports.kid(rng.normal(size=(12, d)), rng.normal(size=(20, d)) + mean, 0)[0]
+                measures.kid(rng.normal(size=(12, d)), rng.normal(size=(20, d)) + mean, 0)[0]
                 for _ in range(150)
             ]
         )
@@ -92,11 +92,12 @@ def test_a_random_half_is_told_apart_by_chance_and_another_distribution_surely()
     rng = np.random.default_rng(2)
     real, groups = rng.normal(size=(150, 8)), np.repeat(np.arange(15), 10)
     by_chance = [
-        reports.told_apart(rng.normal(size=(100, 8)), None, real, groups, seed) for seed in range(8)
+        measures.told_apart(rng.normal(size=(100, 8)), None, real, groups, seed)
+        for seed in range(8)
     ]
     assert abs(np.mean(by_chance) - 0.5) < 0.06
-    assert reports.told_apart(rng.normal(size=(100, 8)) + 2, None, real, groups, 0) > 0.95
-    assert np.isnan(reports.told_apart(real, None, real, np.zeros(150), 0))
+    assert measures.told_apart(rng.normal(size=(100, 8)) + 2, None, real, groups, 0) > 0.95
+    assert np.isnan(measures.told_apart(real, None, real, np.zeros(150), 0))
 
 
 def test_what_names_a_group_or_a_source_does_not_tell_real_from_synthetic():
@@ -106,14 +107,14 @@ def test_what_names_a_group_or_a_source_does_not_tell_real_from_synthetic():
     origins = rng.normal(size=(40, 64))
     real, made = origins[:20].repeat(10, axis=0), origins[20:].repeat(10, axis=0)
     which = np.repeat(np.arange(20), 10)
-    assert reports.told_apart(made, None, real, np.arange(200), 0) > 0.9
-    assert reports.told_apart(made, which, real, which, 0) < 0.75
+    assert measures.told_apart(made, None, real, np.arange(200), 0) > 0.9
+    assert measures.told_apart(made, which, real, which, 0) < 0.75
 
 
 def test_pairs_are_of_their_kind_and_measured_right():
     synthetic, real = noise_images(0, 5), noise_images(1, 6)
     groups, names = np.array([0, 0, 0, 1, 1, 2]), np.array(list("abcdef"))
-    frame = reports.pairs(ENET, synthetic, real, groups, names, seed=0)
+    frame = measures.pairs(ENET, synthetic, real, groups, names, seed=0)
     assert list(frame.columns) == ["kind", "measure", "value", "image_a", "image_b"]
     assert set(frame["measure"]) == {"enet_distance", "PSNR"}
     of = {
@@ -132,13 +133,13 @@ def test_pairs_are_of_their_kind_and_measured_right():
         assert kinds[row.kind], row
         seen.setdefault((row.kind, row.measure), set()).add(frozenset((row.image_a, row.image_b)))
         expected = (
-            reports.psnr(first[None], second[None])
+            measures.psnr(first[None], second[None])
             if row.measure == "PSNR"
             else distances.between(net.embed(first[None]), net.embed(second[None]))
         )
         assert row.value == pytest.approx(expected.item(), rel=1e-3)
     # few images: every pair there is, once
-    counts = {kind: len(seen[kind, "PSNR"]) for kind in reports.KINDS}
+    counts = {kind: len(seen[kind, "PSNR"]) for kind in measures.KINDS}
     assert counts == {
         "synthetic-synthetic": 10,
         "real-real within group": 4,
@@ -146,14 +147,14 @@ def test_pairs_are_of_their_kind_and_measured_right():
         "synthetic-real": 30,
     }
     assert len(frame) == 2 * sum(counts.values())
-    assert frame.equals(reports.pairs(ENET, synthetic, real, groups, names, seed=0))
+    assert frame.equals(measures.pairs(ENET, synthetic, real, groups, names, seed=0))
 
 
 def test_pairs_are_at_most_500_of_a_kind_and_change_with_the_seed(monkeypatch):
     monkeypatch.setattr(reports, "PAIRS", 7)
     synthetic, real = noise_images(0, 6), noise_images(1, 6)
     drawn = [
-        reports.pairs(ENET, synthetic, real, np.arange(6), np.array(list("abcdef")), seed)
+        measures.pairs(ENET, synthetic, real, np.arange(6), np.array(list("abcdef")), seed)
         for seed in (0, 1)
     ]
     for frame in drawn:
@@ -270,13 +271,13 @@ def test_called_rare_against_a_probe_of_all_training_images():
         np.array([f"part{i % 20}" for i in range(200)]),
     )
     made = np.concatenate([rng.normal(size=(30, 10)) + 4, rng.normal(size=(30, 10))])
-    assert reports.called_rare(made, real, draw) == (
+    assert measures.called_rare(made, real, draw) == (
         pytest.approx(0.5, abs=0.05),
         pytest.approx(1, abs=0.05),
     )
     swapped = real.copy()
     swapped[draw.validation] = real[draw.validation][::-1]
-    assert reports.called_rare(made, swapped, draw)[0] == reports.called_rare(made, real, draw)[0]
+    assert measures.called_rare(made, swapped, draw)[0] == measures.called_rare(made, real, draw)[0]
 
 
 def test_a_report_of_one_image_is_refused(small):

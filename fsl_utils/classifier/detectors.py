@@ -7,6 +7,7 @@ images it was fitted on.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from fsl_utils.classifier import features
 from fsl_utils.classifier.probe import Scaler, scaler
 from fsl_utils.classifier.training import check_finite
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "stages": [*features.STAGES, "head"],  # of mahalanobis
     "maps": [4, 10],  # of padim and patchcore: strides 8 and 16
     "channels": 64,  # of padim
@@ -71,7 +72,8 @@ def mahalanobis(common: Layers) -> Detector:
     fitted = [_gaussian(stage) for stage in _checked(common)]
 
     def distance(layers: Layers) -> np.ndarray:
-        return sum(_away(scale(stage), factor) for stage, (scale, factor) in zip(layers, fitted))
+        away = [_away(scale(stage), factor) for stage, (scale, factor) in zip(layers, fitted)]
+        return np.sum(away, axis=0)
 
     return _detector(distance, common)
 

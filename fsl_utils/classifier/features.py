@@ -253,18 +253,24 @@ def of_domain(
 
     Kept by partition: work on validation never touches the test images.
     """
-    out = None
+    parts = {}
     for name in partitions:
         rows = domain.rows(name)
-        part = extract(
+        parts[name] = extract(
             domain.images(image_size)[rows],
             {"data": domain.data_hash, "image_size": image_size, "partition": name},
             device,
             view=view,
         )
-        if out is None:
-            out = np.full((len(domain.table), *part.shape[1:]), np.nan, part.dtype)
-        out[rows] = part
+    return in_table_order(domain, parts)
+
+
+def in_table_order(domain, parts: dict[str, np.ndarray]) -> np.ndarray:
+    """Features by partition -> one row an image of the domain's table; NaN for other partitions."""
+    like = next(iter(parts.values()))
+    out = np.full((len(domain.table), *like.shape[1:]), np.nan, like.dtype)
+    for name, part in parts.items():
+        out[domain.rows(name)] = part
     return out
 
 

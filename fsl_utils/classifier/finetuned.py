@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,14 +22,17 @@ from fsl_utils import StudyError
 from fsl_utils.classifier import features, probe
 from fsl_utils.classifier.training import TrainingSet, balance, check_finite
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "batch": 32,
     "learning_rate": 1e-4,
     "weight_decay": 0.01,
     "warmup": 0.2,  # share of the steps
     "variants": 4,  # the image itself, and three flipped and shifted
 }
-CUT = {features.NAME: 10, features.RESNET: "layer3"}  # the last frozen layer, stride 16
+CUT: dict[str, int | str] = {
+    features.NAME: 10,
+    features.RESNET: "layer3",
+}  # the last frozen layer, stride 16
 PIECE = 64  # images scored at a time
 
 
@@ -64,7 +68,7 @@ def tail(net: torch.nn.Module, network: str = features.NAME) -> Tail:
     """A trainable copy of the end of `net` (of `features.network`), which stays as it is."""
     if network == features.RESNET:
         return Tail(_copied(net.layer4), net.layer4[-1].conv2.out_channels)
-    blocks = [_copied(block) for block in net._blocks[CUT[network] + 1 :]]
+    blocks = [_copied(block) for block in net._blocks[int(CUT[network]) + 1 :]]
     head = [_copied(part) for part in (net._conv_head, net._bn1)]
     body = torch.nn.Sequential(*blocks, *head, torch.nn.ReLU6())
     return Tail(body, net._conv_head.out_channels)

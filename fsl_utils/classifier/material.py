@@ -110,18 +110,15 @@ class Material:
         domain = self.task.domain
         if self.view is None:
             return domain.images(self.size, self.channels)
-        out = None
+        parts = {}
         for name in self.partitions:
             if name == "test" and self.view.variant:
                 continue  # a moved image trains and is never scored
             rows = domain.rows(name)
             pixels = domain.images(self.size, self.channels)[rows]
             source = {"data": domain.data_hash, "image_size": self.size, "partition": name}
-            part = self._seen(pixels, source | {"channels": self.channels}, progress=True)
-            if out is None:
-                out = np.full((len(domain.table), *part.shape[1:]), np.nan, part.dtype)
-            out[rows] = part
-        return out
+            parts[name] = self._seen(pixels, source | {"channels": self.channels}, progress=True)
+        return features.in_table_order(domain, parts)
 
     def _of_pool(self, kind: str, n: int) -> np.ndarray:
         pool = self.pools[kind]

@@ -5,6 +5,7 @@ Averaging over all places dilutes a crack (the idea of DevNet, Pang et al. 2021,
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from scipy.special import expit
 from fsl_utils.classifier import features, probe
 from fsl_utils.classifier.training import TrainingSet, check_finite
 
-SETTINGS = {"layer": 10, "top": 0.1, "iterations": 60}
+SETTINGS: dict[str, Any] = {"layer": 10, "top": 0.1, "iterations": 60}
 PIECE = 128  # images scaled at a time
 
 

@@ -6,7 +6,7 @@ has a floor, and z is clipped. C is chosen by group cross-validation on real tra
 """
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
@@ -18,7 +18,7 @@ from fsl_utils import StudyError
 from fsl_utils.classifier import features
 from fsl_utils.classifier.training import TrainingSet, balance, check_finite
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "layers": [10, 14, "head"],
     "floor": 0.1,  # of the standard deviation, times its median over channels
     "clip": 3.0,

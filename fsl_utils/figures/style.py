@@ -134,8 +134,8 @@ def in_order(table: pd.DataFrame, arms: tuple[str, ...] = MAIN_ARMS) -> pd.DataF
     """The rows of these arms in their order, by ratio; where none of them is there, all."""
     if table.empty:
         return table
-    arms = [arm for arm in arms if arm in set(table["arm"])] or sorted(table["arm"].unique())
-    order = table["arm"].map({arm: i for i, arm in enumerate(arms)})
+    there = [arm for arm in arms if arm in set(table["arm"])] or sorted(table["arm"].unique())
+    order = table["arm"].map({arm: i for i, arm in enumerate(there)})
     return table.assign(order=order).dropna(subset="order").sort_values(["order", "ratio"])
 
 

@@ -242,7 +242,7 @@ def feasible() -> pd.DataFrame:
     """Which backbones this machine could run: licence, needs in GB, `here` (yes, or what is
     missing).
     """
-    rows = [("mini", "CC BY-NC-SA 4.0", 0.02, 0, "yes")]
+    rows = [("mini", "CC BY-NC-SA 4.0", 0.02, 0.0, "yes")]
     for name, card in CARDS.items():
         licence = card.licence + (", gated" if card.gated else "")
         rows.append((name, licence, card.disk, card.memory, _here(name, card)))

@@ -29,7 +29,7 @@ from fsl_utils import ROOT, store
 from fsl_utils.classifier import features
 from fsl_utils.data import domains
 from fsl_utils.generator import mini, pretrain
-from fsl_utils.pools import reports
+from fsl_utils.pools import measures
 
 NAMES = ("elpv", "magnetic_tile", "chestxray14")
 SAMPLED, STEPS = 100, 20
@@ -262,8 +262,8 @@ def judge(synthetic: np.ndarray, real: np.ndarray) -> dict:
     order = np.random.default_rng(0).permutation(len(base))
     half = len(base) // 2
     return {
-        "kid": reports.kid(made, base, 0)[0],
-        "kid_real": reports.kid(base[order[:half]], base[order[half:]], 0)[0],
+        "kid": measures.kid(made, base, 0)[0],
+        "kid_real": measures.kid(base[order[:half]], base[order[half:]], 0)[0],
         "fine": detail(synthetic) / detail(real),
         "n_real": len(real),
     }

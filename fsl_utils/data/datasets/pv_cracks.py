@@ -62,7 +62,10 @@ _STEPS = (0, 1, 2, 10, 50)  # images with a crack from which a module is in anot
 
 def module(name: str) -> str:
     """The module of a file name's part before the cell, as 'EL86' or 'FSEC_3GC45'."""
-    series, number = re.fullmatch(r"(.*?)(\d+)", name).groups()
+    match = re.fullmatch(r"(.*?)(\d+)", name)
+    if match is None:
+        raise StudyError(f"pv_cracks: {name} is no name like EL86_3.jpg: another release?")
+    series, number = match.groups()
     number = int(number)
     if series in ("EL", "ELHn"):
         return f"{series}{number + number % 2 - 1:03d}"
@@ -123,7 +126,8 @@ def _notes(frame: pd.DataFrame) -> list[str]:
         "out, and those that show another defect than the rare one alone: of dark areas without a "
         f"crack {count.get('dark', 0)}, of cracks without a dark area {count.get('crack', 0)}"
     ]
-    shipped = len(partitions.shipped("pv_cracks"))
+    rows = partitions.shipped("pv_cracks")
+    shipped = 0 if rows is None else len(rows)
     if len(frame) < shipped:
         notes.append(f"{shipped - len(frame)} of the publisher's {shipped} cells are not here")
     return notes
