@@ -260,7 +260,9 @@ import resource, sys
 from fsl_utils.__main__ import main
 code = main(["grid", {str(path)!r}, "--dry-run"])
 used = resource.getrusage(resource.RUSAGE_SELF)
-print(code, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, file=sys.stderr)
+# Not ru_maxrss: that is inherited from the process that started this one.
+most = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(code, used.ru_utime + used.ru_stime, int(most.split()[1]) / 1024, file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     code, seconds, megabytes = map(float, done.stderr.split())

@@ -139,3 +139,13 @@ def test_the_refit_stays_where_real_images_agree_and_moves_where_they_do_not(blo
     start = dataclasses.replace(first, weight=0 * first.weight, bias=0.0)
     plain = probe.fit(blobs, C=first.C)
     np.testing.assert_allclose(probe.refit_near(start, blobs).weight, plain.weight, atol=2e-3)
+
+
+def test_without_real_rare_images_the_made_ones_choose_c(blobs):
+    groups = np.where(blobs.labels == 1, "", blobs.groups)
+    only_made = dataclasses.replace(blobs, groups=groups)
+    apart = np.where(groups == "", [f"made {i}" for i in range(100)], groups)
+    fitted = probe.fit(only_made)
+    scale = probe.scaler(blobs.inputs[blobs.labels == 0])
+    z = scale(blobs.inputs)
+    assert probe.choose_C(z, blobs.labels, apart, np.ones(100)) == fitted.C

@@ -86,7 +86,7 @@ def bold_before(families: pd.DataFrame) -> pd.DataFrame:
     families: of `against`, concatenated.
     """
     if families.empty:
-        return families
+        return families.assign(remains=pd.Series(dtype=bool))
     bold = families[families["p_holm"] < 1 - LEVEL]
     return bold.assign(remains=bold["verdict"].isin(SHOWN))
 

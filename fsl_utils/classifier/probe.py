@@ -78,7 +78,7 @@ def choose_C(z: np.ndarray, labels: np.ndarray, groups: np.ndarray, weights: np.
         if count < 2:
             raise StudyError(
                 f"the {word} training images come from {count} group: cross-validation needs 2; "
-                "take more shots or set C"
+                "take more shots"
             )
     folds = StratifiedGroupKFold(min(SETTINGS["folds"], *counts.values()))
     loss = np.zeros(len(SETTINGS["C"]))
@@ -113,13 +113,19 @@ class Probe:
 
 
 def fit(training: TrainingSet, C: float | None = None) -> Probe:
-    """Fit on features [N, D]. `C` is chosen on the real images alone, if it is not given."""
+    """Fit on features [N, D]. Without `C` it is chosen on the real images alone.
+
+    Of a class without any real image the made ones stand in, each a group of its own.
+    """
     real, labels = training.real, np.asarray(training.labels)
     scale = scaler(training.inputs[real])
     z = scale(training.inputs)
     if C is None:
-        groups = np.asarray(training.groups)[real]
-        C = choose_C(z[real], labels[real], groups, np.ones(real.sum()))
+        lacking = [label for label in (0, 1) if not (real & (labels == label)).any()]
+        rows = np.flatnonzero(real | np.isin(labels, lacking))
+        own = np.array([f"made {row}" for row in rows])
+        groups = np.where(real[rows], np.asarray(training.groups)[rows], own)
+        C = choose_C(z[rows], labels[rows], groups, np.ones(len(rows)))
     model = regression(z, labels, training.balanced, C)
     return Probe(scale, C, model.coef_[0], float(model.intercept_[0]))
 
