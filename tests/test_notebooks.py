@@ -78,7 +78,13 @@ def present(domain: str) -> bool:
     "domain", ["magnetic_tile", pytest.param("chestxray14", marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize(
-    "stem", ["02_lora_finetuning", "03_generation", "04_classifier_sweep", "05_diversity_analysis"]
+    "stem",
+    [
+        pytest.param("02_lora_finetuning", marks=pytest.mark.slow),
+        pytest.param("03_generation", marks=pytest.mark.slow),
+        "04_classifier_sweep",
+        pytest.param("05_diversity_analysis", marks=pytest.mark.slow),
+    ],
 )
 def test_runs_on(domain, stem, tmp_path):
     """ELPV's chain runs in test_grid; notebook 01 in its own test."""
@@ -101,7 +107,8 @@ def test_runs_on(domain, stem, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "domain", ["elpv", "magnetic_tile", pytest.param("chestxray14", marks=pytest.mark.slow)]
+    "domain",
+    ["elpv", *(pytest.param(d, marks=pytest.mark.slow) for d in ("magnetic_tile", "chestxray14"))],
 )
 def test_exploration_runs_on(domain, tmp_path):
     if not present(domain):

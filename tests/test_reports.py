@@ -151,7 +151,7 @@ def test_pairs_are_of_their_kind_and_measured_right():
 
 
 def test_pairs_are_at_most_500_of_a_kind_and_change_with_the_seed(monkeypatch):
-    monkeypatch.setattr(reports, "PAIRS", 7)
+    monkeypatch.setattr(measures, "PAIRS", 7)
     synthetic, real = noise_images(0, 6), noise_images(1, 6)
     drawn = [
         measures.pairs(ENET, synthetic, real, np.arange(6), np.array(list("abcdef")), seed)
