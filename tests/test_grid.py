@@ -347,7 +347,7 @@ def test_the_chain_on_real_cells(file, tmp_path, capsys, monkeypatch):
         "synth_only",
     }
     drawn = list((out / "figures").rglob("*.png"))
-    assert {"overview.png", "curve.png"} <= {png.name for png in drawn}
+    assert {"arms.png", "curve.png"} <= {png.name for png in drawn}
     assert all(png.with_suffix(".csv").exists() for png in drawn)
     assert not list(out.rglob("*.pdf")) and list((out / "figures" / "details").glob("*.md"))
 
