@@ -5,6 +5,7 @@ nearly constant among the draw's real images would be blown up by its standard d
 has a floor, and z is clipped. C is chosen by group cross-validation on real training images.
 """
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -67,12 +68,26 @@ def regression(z, labels, weights, C: float) -> LogisticRegression:
     return LogisticRegression(C=C, max_iter=3000).fit(z, labels, sample_weight=weights)
 
 
+_chosen: dict[str, float] = {}  # all arms of a draw share its real images, and so their C
+
+
 def choose_C(z: np.ndarray, labels: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> float:
     """The C of SETTINGS with the smallest held-out loss, both classes weighing the same.
 
     z [N, D] of real images alone. Folds hold whole groups: five, or as many as a class has groups.
-    Raises StudyError where a class has one group alone, so that nothing could be held out.
+    Chosen once for the same images. Raises StudyError where a class has one group alone, so that
+    nothing could be held out.
     """
+    asked = hashlib.sha256()
+    for each in (z, labels, np.asarray(groups, str), weights):
+        asked.update(np.ascontiguousarray(each).tobytes())
+    key = asked.hexdigest()
+    if key not in _chosen:
+        _chosen[key] = _choose_C(z, labels, groups, weights)
+    return _chosen[key]
+
+
+def _choose_C(z: np.ndarray, labels: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> float:
     counts = {word: len(np.unique(groups[labels == c])) for c, word in ((1, "rare"), (0, "common"))}
     for word, count in counts.items():
         if count < 2:
