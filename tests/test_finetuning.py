@@ -14,7 +14,7 @@ from scipy.stats import binom
 from fsl_utils import Interrupted, StudyError, store
 from fsl_utils.data.datasets import registry
 from fsl_utils.data.tasks import FewShotTask
-from fsl_utils.generator import adapter, batches, copies, finetuning, mini, sampling
+from fsl_utils.generator import adapter, batches, copies, finetuning, gradients, mini, sampling
 from fsl_utils.generator import settings as tuning
 from fsl_utils.generator.adapter import AdapterRequest
 
@@ -402,7 +402,7 @@ def test_mini_refuses_other_sizes(own_store, task):
 
 
 def test_rate_warms_up_and_ends_near_zero():
-    rates = np.array([finetuning.learning_rate(s, 200, 2e-3) for s in range(200)])
+    rates = np.array([gradients.learning_rate(s, 200, 2e-3) for s in range(200)])
     assert (
         rates[0] < rates[19] and rates.argmax() in range(18, 22) and rates[-1] < 0.001 * rates.max()
     )

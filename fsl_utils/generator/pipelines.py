@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from fsl_utils import StudyError, store
 from fsl_utils.generator import hub
-from fsl_utils.generator.large import Diffusion, Flow, Large
+from fsl_utils.generator.flow import Flow
+from fsl_utils.generator.large import Diffusion, Large
 
 # What a study does without.
 NO_CHECKER = {

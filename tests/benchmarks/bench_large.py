@@ -24,7 +24,7 @@ import tiny
 
 from fsl_utils.data import domains, partitions
 from fsl_utils.data.tasks import FewShotTask
-from fsl_utils.generator import batches, finetuning, sampling
+from fsl_utils.generator import batches, finetuning, gradients, sampling
 from fsl_utils.generator.adapter import AdapterRequest, attach
 from fsl_utils.generator.sampling import PoolRequest
 
@@ -72,14 +72,14 @@ def main() -> None:
     pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
     pipe.set_progress_bar_config(disable=True)
     trained = {n: p for n, p in other.denoiser.named_parameters() if p.requires_grad}
-    optimiser = finetuning.optimiser(trained.values(), tuning)
+    optimiser = gradients.optimiser(trained.values(), tuning)
     batch, number = batches.Batches(request, other), iter(range(10**6))
 
     def uncached():
         """The same step, but images and prompts go through their encoders."""
         with torch.no_grad():
             other.embeddings = pipe.encode_prompt(list(prompts), "cpu", 1, False)[0]
-        finetuning.gradients(other, batch(next(number)), 1.0, 1)
+        gradients.gradients(other, batch(next(number)), 1.0, 1)
         torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
         optimiser.step()
 
