@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import simulate
+from legible import faults
 
 from fsl_utils import StudyError
 from fsl_utils.analysis import contrasts, curves, pool_gains, ratios, resampling
 from fsl_utils.classifier import arms
-from fsl_utils.figures import lines, pools, results, sheets, style, words
+from fsl_utils.figures import lines, pipeline, pools, results, sheets, style, words
 
 matplotlib.use("Agg")
 LORA, REAL = ("lora_filtered", 4.0), ("real", 0.0)
@@ -103,6 +104,10 @@ def test_every_study_has_a_folder_of_its_own_inside(study):
     for folder in folders:
         assert folder.count("/") == 1
         assert not any(part.startswith(".") or not part for part in folder.split("/"))
+
+
+def test_the_pipeline_is_legible():
+    assert faults(pipeline.pipeline()) == []
 
 
 # -- Style --------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The notebooks as files, and run through papermill for the domains whose data are at hand."""
 
 import ast
+import re
 from pathlib import Path
 
 import nbformat
@@ -11,20 +12,41 @@ from fsl_utils import ROOT, params
 from fsl_utils.data.datasets import sheet
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+START, *STEPS = NOTEBOOKS  # the first page has no parameters
 
 
 def code(path: Path) -> list:
     return [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
 
 
-def test_there_are_six():
-    assert [p.name[:2] for p in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06"]
+def texts(path: Path) -> list[str]:
+    cells = nbformat.read(path, as_version=4).cells
+    return [c.source for c in cells if c.cell_type == "markdown"]
+
+
+def test_they_are_numbered():
+    assert [int(path.name[:2]) for path in NOTEBOOKS] == [*range(len(NOTEBOOKS))]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_no_output_is_stored_and_links_lead_somewhere(path):
+    assert not any(c.outputs or c.execution_count for c in code(path)), "stored output"
+    first, *rest = texts(path)
+    assert first.startswith("# ")
+    links = re.findall(r"\]\(([^)\s#]+)", "\n".join([first, *rest]))
+    assert [link for link in links if not (path.parent / link).exists()] == []
+    if path == START:
+        assert set(links) >= {each.name for each in STEPS} | {"../results/findings.md"}
+
+
+def test_the_first_page_runs_and_shows_the_pipeline(tmp_path):
+    cells = code(run("00_start", tmp_path))
+    assert sum("image/png" in o.get("data", {}) for c in cells for o in c.outputs) == 1
+
+
+@pytest.mark.parametrize("path", STEPS, ids=lambda p: p.stem)
 def test_form(path):
     cells = code(path)
-    assert not any(c.outputs or c.execution_count for c in cells), "stored output"
     tagged = [i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", [])]
     assert tagged == [0] and cells[0].source.startswith("# Parameters")
     assert "params.check(globals(), In)" in cells[1].source
@@ -35,11 +57,9 @@ def test_form(path):
         for c in cells
         for node in ast.parse(c.source).body
     )
-    markdown = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown"]
-    assert markdown and markdown[0].source.startswith("# ")
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", STEPS, ids=lambda p: p.stem)
 def test_defaults_and_comments_are_those_of_the_table(path):
     _, *lines = code(path)[0].source.splitlines()
     for line in lines:
