@@ -7,7 +7,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 
-from fsl_utils.generator.large import Large, errors
+from fsl_utils.generator.large import Large
 
 
 class FlowSolver(FlowMatchEulerDiscreteScheduler):
@@ -37,6 +37,7 @@ class Flow(Large):
     """
 
     part = "transformer"
+    first_timestep = 1
     encoding: ClassVar = {}
     # Activations are recomputed in the backward pass: a third more time, a fraction of the memory
     checkpointing = True
@@ -98,28 +99,8 @@ class Flow(Large):
         )[0]
         return packed.permute(0, 2, 1).reshape(latents.shape)
 
-    def loss(
-        self,
-        clean: torch.Tensor,
-        condition: torch.Tensor,
-        generator: torch.Generator,
-        weight: torch.Tensor | None = None,
-        part: slice = slice(None),
-    ) -> torch.Tensor:
-        """Flow matching (Lipman et al. 2023): mean squared error of the velocity of each image of
-        `part` [n] at uniformly random times.
-        """
-        noise = torch.randn(clean.shape, generator=generator).to(self.device)
-        t = torch.randint(
-            1, self.scheduler.config.num_train_timesteps + 1, (len(clean),), generator=generator
-        ).to(self.device)
-        clean, condition, noise, t = (each[part] for each in (clean.float(), condition, noise, t))
-        return errors(
-            self.predict(self.scheduler.add_noise(clean, noise, t), t, condition),
-            noise - clean,
-            weight,
-            part,
-        )
+    def _target(self, clean, noise, t):  # flow matching (Lipman et al. 2023)
+        return noise - clean
 
     @property
     def scheduler(self) -> FlowSolver:

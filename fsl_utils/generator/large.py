@@ -89,6 +89,26 @@ class Large:
         )
         return self.embeddings[index]
 
+    def loss(
+        self,
+        clean: torch.Tensor,
+        condition: torch.Tensor,
+        generator: torch.Generator,
+        weight: torch.Tensor | None = None,
+        part: slice = slice(None),
+    ) -> torch.Tensor:
+        """Mean squared error of each image of `part` [n] at uniformly random timesteps, of noise, v
+        or velocity as the family predicts; arguments as of mini.Mini.loss.
+        """
+        noise = torch.randn(clean.shape, generator=generator).to(self.device)
+        last = self.first_timestep + self.scheduler.config.num_train_timesteps
+        t = torch.randint(self.first_timestep, last, (len(clean),), generator=generator)
+        t = t.to(self.device)
+        clean, condition, noise, t = (each[part] for each in (clean.float(), condition, noise, t))
+        predicted = self.predict(self.scheduler.add_noise(clean, noise, t), t, condition)
+        error = (predicted.float() - self._target(clean, noise, t)).square()
+        return (error if weight is None else error * weight[part]).mean(dim=(1, 2, 3))
+
     def attach(self, config: LoraConfig, row: int) -> "Large":
         """Add a fresh adapter (float32) to the denoiser alone."""
         self.denoiser.add_adapter(config)
@@ -134,6 +154,7 @@ class Diffusion(Large):
     """Stable Diffusion: a U-Net that predicts the noise (or v), latents scaled by one number."""
 
     part = "unet"
+    first_timestep = 0
     encoding: ClassVar = {"num_images_per_prompt": 1, "do_classifier_free_guidance": False}
     checkpointing = False  # fits without, one image at a time
     takes_guidance = False
@@ -165,30 +186,9 @@ class Diffusion(Large):
             return_dict=False,
         )[0]
 
-    def loss(
-        self,
-        clean: torch.Tensor,
-        condition: torch.Tensor,
-        generator: torch.Generator,
-        weight: torch.Tensor | None = None,
-        part: slice = slice(None),
-    ) -> torch.Tensor:
-        """Mean squared error of each image of `part` [n] at random noise levels; arguments as of
-        mini.Mini.loss.
-        """
-        noise = torch.randn(clean.shape, generator=generator).to(self.device)
-        t = torch.randint(
-            0, self.scheduler.config.num_train_timesteps, (len(clean),), generator=generator
-        ).to(self.device)
-        clean, condition, noise, t = (each[part] for each in (clean.float(), condition, noise, t))
+    def _target(self, clean, noise, t):
         velocity = self.scheduler.config.prediction_type == "v_prediction"
-        target = self.scheduler.get_velocity(clean, noise, t) if velocity else noise
-        return errors(
-            self.predict(self.scheduler.add_noise(clean, noise, t), t, condition),
-            target,
-            weight,
-            part,
-        )
+        return self.scheduler.get_velocity(clean, noise, t) if velocity else noise
 
     @property
     def scheduler(self) -> DDPMScheduler:
@@ -202,9 +202,3 @@ class Diffusion(Large):
         )
         solver.set_timesteps(steps, device=self.device)
         return solver
-
-
-def errors(predicted, target, weight, part) -> torch.Tensor:
-    """Mean squared error of each image of `part` [n], weighted by `weight` of the whole batch."""
-    error = (predicted.float() - target).square()
-    return (error if weight is None else error * weight[part]).mean(dim=(1, 2, 3))
