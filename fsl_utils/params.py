@@ -74,17 +74,20 @@ class Parameters(Strict):
     guidance: float = Field(1.0, ge=1, le=100, description="1 (none) to 100")
     steps: int = _whole(20, "solver steps an image", 1, 1000)
     n_images: int = _whole(200, "synthetic images")
-    filter_steps: int = _whole(200, "optimiser steps of the filter's network")
+    filter_steps: int = _whole(100, "optimiser steps of the filter's network")
     measure: Literal["enet_distance", "lpips_alex", "lpips_squeeze"] = _choice("enet_distance")
     export: str = _text("", "a folder for the pool as an ImageFolder, or '' for none")
     arms: list[str] = Field(
-        ["real", "duplicate", "lora", "synth_only"],
+        [
+            *("real", "duplicate", "augment", "lora", "lora_filtered", "lora_augment"),
+            *("synth_only", "real_more"),
+        ],
         min_length=1,
         max_length=100,
         description="a list of arms of classifier/arms.py",
     )
     ratios: list[Annotated[float, Field(ge=0, le=1000)]] = Field(
-        [0.5, 1.0, 2.0, 4.0, 10.0, 20.0],
+        [0.5, 1.0, 2.0, 4.0, 10.0],
         min_length=1,
         max_length=100,
         description="a list of numbers, 0 to 1,000",

@@ -33,6 +33,7 @@ def run(elpv):
     asked = {
         "draw": 3,
         "evaluate_on": "test",
+        "filter_steps": 200,
         "arms": sorted({arm for arm, _ in CELLS}),
         "ratios": [4.0],
     }

@@ -61,12 +61,12 @@ def test_form(path):
 
 @pytest.mark.parametrize("path", STEPS, ids=lambda p: p.stem)
 def test_defaults_and_comments_are_those_of_the_table(path):
-    _, *lines = code(path)[0].source.splitlines()
-    for line in lines:
-        given, comment = line.split("  # ")
-        name, text = given.split(" = ")
-        assert params.value(name, ast.literal_eval(text)) == params.default(name), name
-        assert comment == params.comment(name)
+    source = code(path)[0].source
+    for node in ast.parse(source).body:
+        name, given = node.targets[0].id, ast.literal_eval(node.value)
+        assert params.value(name, given) == params.default(name), name
+        last = source.splitlines()[node.end_lineno - 1]
+        assert last.partition("  # ")[2] == params.comment(name)
 
 
 def run(stem: str, tmp_path: Path, **given) -> Path:
