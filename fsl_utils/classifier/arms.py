@@ -22,6 +22,11 @@ class Arm:
     refit: bool = False
     anneal: bool = False
 
+    @property
+    def plain(self) -> bool:
+        """Whether each image counts as it comes, in one fit of one loss."""
+        return self.sampling == "natural" and self.loss == "bce" and not self.refit
+
     def params(self) -> dict:
         """What determines its training, as part of a cell's key."""
         recipe = asdict(self) | {"images": self.source.name}

@@ -10,7 +10,7 @@ import numpy as np
 
 from fsl_utils import StudyError
 from fsl_utils.classifier import rivals
-from fsl_utils.classifier.kinds import Classifier, OnFeatures
+from fsl_utils.classifier.kinds import Classifier, OnProbeFeatures
 
 
 class FineTuned(Classifier):
@@ -18,11 +18,8 @@ class FineTuned(Classifier):
     title = "EfficientNet-Lite0, head first, then its last stages"
 
     def why_not(self, arm) -> str:
-        plain = arm.sampling == "natural" and arm.loss == "bce" and not arm.refit
-        light = arm.augmentation == "light"
-        return (
-            super().why_not(arm) if plain and light else "its batches are balanced, its images kept"
-        )
+        fits = arm.plain and arm.augmentation == "light"
+        return super().why_not(arm) if fits else "its batches are balanced, its images kept"
 
     def settings(self, steps: int) -> dict:
         from fsl_utils.classifier import finetuned
@@ -52,20 +49,9 @@ class FineTuned(Classifier):
         return finetuned.score(model, maps, material.device)
 
 
-class Probe(OnFeatures):
+class Probe(OnProbeFeatures):
     name = "probe"
     title = "logistic regression on frozen features, robustly scaled"
-    pooled = True
-
-    def settings(self, steps: int) -> dict:
-        from fsl_utils.classifier import probe
-
-        return probe.SETTINGS
-
-    def view(self, size: int):
-        from fsl_utils.classifier import probe
-
-        return probe.view(size)
 
     def fitted(self, cell, training):
         from fsl_utils.classifier import probe
@@ -78,9 +64,7 @@ class ResNet18(Classifier):
     name = "resnet18"
     title = "torchvision's ResNet-18, trained whole"
     inits = ("scratch", "imagenet")
-
-    def why_not(self, arm) -> str:
-        return "it has no second stage" if arm.anneal else super().why_not(arm)
+    whole = "it has no second stage"
 
     def settings(self, steps: int) -> dict:
         from fsl_utils.classifier import models

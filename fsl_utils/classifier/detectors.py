@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.covariance import ledoit_wolf
 
 from fsl_utils import StudyError
-from fsl_utils.classifier import features
+from fsl_utils.classifier import features, whitened
 from fsl_utils.classifier.probe import Scaler, scaler
 from fsl_utils.classifier.training import check_finite
 
@@ -84,18 +83,16 @@ def _gaussian(stage: np.ndarray) -> tuple[Scaler, np.ndarray]:
         raise StudyError(f"a detector needs at least 2 common images, not {len(stage)}")
     scale = scaler(stage)
     z = scale(stage)
-    covariance, _ = ledoit_wolf(z)
     mean = Scaler(scale.mean + z.mean(axis=0) * scale.scale, scale.scale)
-    ridge = 1e-9 * np.trace(covariance) / len(covariance)
-    return mean, np.linalg.cholesky(covariance + ridge * np.eye(len(covariance)))
+    return mean, np.linalg.cholesky(whitened.covariance(z))
 
 
 def _away(z: np.ndarray, factor: np.ndarray) -> np.ndarray:
     """Mahalanobis distance of centred rows z [N, D] under the covariance with this factor: [N]."""
-    whitened = torch.linalg.solve_triangular(
+    white = torch.linalg.solve_triangular(
         torch.from_numpy(factor), torch.from_numpy(z.T), upper=False
     )
-    return torch.linalg.vector_norm(whitened, dim=0).numpy()
+    return torch.linalg.vector_norm(white, dim=0).numpy()
 
 
 def padim(common: Layers, seed: int = 0) -> Detector:

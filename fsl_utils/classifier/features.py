@@ -248,28 +248,22 @@ def of_domain(
     partitions: tuple[str, ...],
     device: str = "cpu",
     view: View = HEAD,
+    channels: int = 0,
 ) -> np.ndarray:
     """Features of a domain's images in table order, [N, ...]; NaN outside the `partitions`.
 
-    Kept by partition: work on validation never touches the test images.
+    Kept by partition: work on validation never touches the test images. `channels`: of the images;
+    0 is grey too, and no part of the key.
     """
-    parts = {}
-    for name in partitions:
-        rows = domain.rows(name)
-        parts[name] = extract(
-            domain.images(image_size)[rows],
-            {"data": domain.data_hash, "image_size": image_size, "partition": name},
-            device,
-            view=view,
-        )
-    return in_table_order(domain, parts)
-
-
-def in_table_order(domain, parts: dict[str, np.ndarray]) -> np.ndarray:
-    """Features by partition -> one row an image of the domain's table; NaN for other partitions."""
-    like = next(iter(parts.values()))
-    out = np.full((len(domain.table), *like.shape[1:]), np.nan, like.dtype)
-    for name, part in parts.items():
+    pixels = domain.images(image_size, channels or 1)
+    source = {"data": domain.data_hash, "image_size": image_size}
+    source |= {"channels": channels} if channels else {}
+    parts = [
+        extract(pixels[domain.rows(name)], source | {"partition": name}, device, view=view)
+        for name in partitions
+    ]
+    out = np.full((len(domain.table), *parts[0].shape[1:]), np.nan, parts[0].dtype)
+    for name, part in zip(partitions, parts):
         out[domain.rows(name)] = part
     return out
 

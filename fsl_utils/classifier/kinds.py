@@ -19,6 +19,7 @@ class Classifier:
     title: ClassVar[str]  # in words
     copies: ClassVar[bool] = False  # whether strong augmentation gives it so many copies of images
     pooled: ClassVar[bool] = False  # whether it takes one vector of features an image
+    whole: ClassVar[str] = ""  # why its training cannot end on real images alone, if it cannot
     inits: ClassVar[tuple[str, ...]] = ("imagenet",)  # the weights that it can begin with
 
     def check(self, init: str) -> None:
@@ -31,6 +32,8 @@ class Classifier:
 
     def why_not(self, arm: arms.Arm) -> str:
         """Why it cannot be trained as an arm says, '' where it can."""
+        if arm.anneal and self.whole:
+            return self.whole
         if arm.source.sampled and not self.pooled:
             return "it has no vector of features that could be sampled"
         return ""
@@ -61,8 +64,7 @@ class OnFeatures(Classifier):
 
     def why_not(self, arm: arms.Arm) -> str:
         # Balancing it again, or fitting its head twice, gives the same classifier.
-        plain = arm.sampling == "natural" and arm.loss == "bce" and not arm.refit
-        return super().why_not(arm) if plain else f"{self.name} knows no such recipe"
+        return super().why_not(arm) if arm.plain else f"{self.name} knows no such recipe"
 
     def view(self, size: int):
         """What it takes of images of `size` pixels (`features.View`)."""
@@ -91,3 +93,19 @@ class OnFeatures(Classifier):
     def fitted(self, cell, training):
         """A function of features [M, ...] to scores [M]."""
         raise NotImplementedError
+
+
+class OnProbeFeatures(OnFeatures):
+    """On the vector of features that the probe takes."""
+
+    pooled = True
+
+    def settings(self, steps: int) -> dict:
+        from fsl_utils.classifier import probe
+
+        return probe.SETTINGS
+
+    def view(self, size: int):
+        from fsl_utils.classifier import probe
+
+        return probe.view(size)

@@ -110,15 +110,9 @@ class Material:
         domain = self.task.domain
         if self.view is None:
             return domain.images(self.size, self.channels)
-        parts = {}
-        for name in self.partitions:
-            if name == "test" and self.view.variant:
-                continue  # a moved image trains and is never scored
-            rows = domain.rows(name)
-            pixels = domain.images(self.size, self.channels)[rows]
-            source = {"data": domain.data_hash, "image_size": self.size, "partition": name}
-            parts[name] = self._seen(pixels, source | {"channels": self.channels}, progress=True)
-        return features.in_table_order(domain, parts)
+        # A moved image trains and is never scored.
+        parts = tuple(n for n in self.partitions if not (n == "test" and self.view.variant))
+        return features.of_domain(domain, self.size, parts, self.device, self.view, self.channels)
 
     def _of_pool(self, kind: str, n: int) -> np.ndarray:
         pool = self.pools[kind]
@@ -132,7 +126,7 @@ class Material:
         ]
         return np.concatenate(seen)
 
-    def _seen(self, pixels: np.ndarray, source: dict, progress: bool = False) -> np.ndarray:
+    def _seen(self, pixels: np.ndarray, source: dict) -> np.ndarray:
         """Images through the view in the variant, by the store; `source` says what determines
         them.
         """
@@ -140,7 +134,7 @@ class Material:
             pixels = np.repeat(pixels[:, :1], self.channels, axis=1)
         if self.view is None:
             return pixels
-        return features.extract(pixels, source, self.device, progress, view=self.view)
+        return features.extract(pixels, source, self.device, progress=False, view=self.view)
 
     def _once(self, name: str, fetch) -> np.ndarray:
         key = (name, self.view)

@@ -6,26 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from fsl_utils.classifier.kinds import Classifier, OnFeatures
+from fsl_utils.classifier.kinds import Classifier, OnFeatures, OnProbeFeatures
 
 
-class Whitened(OnFeatures):
+class Whitened(OnProbeFeatures):
     name = "whitened"
     title = "linear discriminant under the covariance of all common training images"
-    pooled = True
-
-    def why_not(self, arm) -> str:
-        return "it is fitted in one step" if arm.anneal else super().why_not(arm)
+    whole = "it is fitted in one step"
 
     def settings(self, steps: int) -> dict:
         from fsl_utils.classifier import probe
 
         return {"layers": probe.SETTINGS["layers"]}
-
-    def view(self, size: int):
-        from fsl_utils.classifier import probe
-
-        return probe.view(size)
 
     def fitted(self, cell, training):
         from fsl_utils.classifier import whitened
@@ -36,9 +28,7 @@ class Whitened(OnFeatures):
 class PatchProbe(OnFeatures):
     name = "patch_probe"
     title = "a logit at every place of a map, mean of the top tenth"
-
-    def why_not(self, arm) -> str:
-        return "it is fitted in one step" if arm.anneal else super().why_not(arm)
+    whole = "it is fitted in one step"
 
     def settings(self, steps: int) -> dict:
         from fsl_utils.classifier import patch_probe
@@ -60,9 +50,8 @@ class Detector(Classifier):
     """A distance from the draw's common training images; it sees no rare one."""
 
     def why_not(self, arm) -> str:
-        plain = not (arm.source.scales or arm.loss != "bce" or arm.sampling != "natural")
-        plain = plain and arm.augmentation == "light" and not arm.refit
-        return "" if plain else "a detector sees the draw's common images alone"
+        real = arm.plain and arm.augmentation == "light" and not arm.source.scales
+        return "" if real else "a detector sees the draw's common images alone"
 
     def settings(self, steps: int) -> dict:
         from fsl_utils.classifier import detectors
@@ -129,20 +118,9 @@ class PatchCore(Detector):
         return detectors.patchcore(layers, seed)
 
 
-class ProbeAnomaly(OnFeatures):
+class ProbeAnomaly(OnProbeFeatures):
     name = "probe_anomaly"
     title = "the probe with the Mahalanobis distance as one more feature"
-    pooled = True
-
-    def settings(self, steps: int) -> dict:
-        from fsl_utils.classifier import probe
-
-        return probe.SETTINGS
-
-    def view(self, size: int):
-        from fsl_utils.classifier import probe
-
-        return probe.view(size)
 
     def why_not(self, arm) -> str:
         real = not (arm.source.scales or arm.anneal or arm.augmentation == "strong")
@@ -173,9 +151,7 @@ class FirstProbe(OnFeatures):
     name = "probe_first"
     title = "logistic regression on the standardised last layer, the first study's"
     pooled = True
-
-    def why_not(self, arm) -> str:
-        return "it is there to be compared with" if arm.anneal else super().why_not(arm)
+    whole = "it is there to be compared with"
 
     def settings(self, steps: int) -> dict:
         from fsl_utils.classifier import models
