@@ -99,6 +99,12 @@ def test_a_new_arm_is_one_entry(task, monkeypatch):
     assert classifiers.get("probe").planned(["base_common"], [0, 2]) == [("base_common", 2.0)]
 
 
+def test_every_arm_says_what_it_is_in_one_line_outside_its_key():
+    titles = [arm.title for arm in arms.ARMS.values()]
+    assert all(0 < len(title) < 90 for title in titles) and len(set(titles)) == len(titles)
+    assert not any("title" in arm.params() for arm in arms.ARMS.values())
+
+
 def test_unknown_names():
     with pytest.raises(StudyError, match="unknown arm 'magic'"):
         arms.get("magic")

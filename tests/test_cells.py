@@ -10,6 +10,7 @@ from fsl_utils.classifier import cells, features, filters, models, plan, probe
 from fsl_utils.data import domains, partitions
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import regions, sampling
+from fsl_utils.study import publish
 
 
 def settings(**given):
@@ -55,6 +56,8 @@ def test_probe_cells_on_real_data(task, tmp_path):
         (tmp_path / "cells.csv").read_bytes(),
         (tmp_path / "scores.parquet").read_bytes(),
     ) == first
+    read, scored = publish.of_cells([r["cell"] for r in rows])
+    assert list(read["cell"]) == list(table["cell"]) and len(scored) == len(scores)
 
 
 def test_finished_cells_are_not_trained_again(task, monkeypatch):

@@ -13,7 +13,18 @@ from legible import faults
 from fsl_utils import StudyError
 from fsl_utils.analysis import contrasts, curves, pool_gains, ratios, resampling
 from fsl_utils.classifier import arms
-from fsl_utils.figures import lines, pipeline, pools, results, sheets, style, words
+from fsl_utils.figures import (
+    headlines,
+    lines,
+    pipeline,
+    pools,
+    result_tables,
+    results,
+    sheets,
+    style,
+    thresholds,
+    words,
+)
 
 matplotlib.use("Agg")
 LORA, REAL = ("lora_filtered", 4.0), ("real", 0.0)
@@ -108,6 +119,47 @@ def test_every_study_has_a_folder_of_its_own_inside(study):
 
 def test_the_pipeline_is_legible():
     assert faults(pipeline.pipeline()) == []
+
+
+# -- One draw, as notebook 04 shows it ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def one():
+    return simulate.study(draws=1, evaluated_on="validation", arms=simulate.SOME)
+
+
+def test_thresholds_show_both_cuts_of_every_arm_and_none_as_shown(one):
+    cells, scores = one
+    at4 = cells[cells["ratio"].isin([0, 4])]
+    studies = [resampling.resample(at4, scores, metric) for metric in thresholds.METRICS]
+    table = pd.concat([curves.levels(study) for study in studies])
+    figure = thresholds.thresholds(table)
+    assert faults(figure) == []
+    for axis, metric in zip(figure.axes, ("f1", "recall", "precision")):
+        drawn = {x: filled for x, _, filled in single_marks(axis)}
+        both = table[table["metric"].isin([metric, f"{metric}_at_threshold"])]
+        assert {*np.round(both["mean"], 9)} <= drawn.keys() and not any(drawn.values())
+    assert "1 DRAW" in figure._suptitle.get_text() and "in-sample" in figure._suptitle.get_text()
+
+
+def test_levels_stand_arm_by_ratio_controls_first(one):
+    levels = curves.levels(resampling.resample(*one)).replace({"arm": {"lora": "mine"}})
+    table = result_tables.levels(levels)
+    assert list(table.cells["arm"])[:2] == ["real", "duplicate"]
+    assert list(table.cells["arm"])[-1] == "mine" and "ILLUSTRATION" in table.foot
+    row = levels[levels["arm"] == "mine"].iloc[0]
+    text = table.cells.set_index("arm").loc["mine", f"{row['ratio']:g}x"]
+    assert text.startswith(f"{row['mean']:.3f}".lstrip("0"))
+    assert len(lines.arms(levels).axes) == levels.loc[levels["ratio"] > 0, "arm"].nunique() - 1
+
+
+def test_one_draw_is_told_with_its_interval_and_not_as_a_test(one):
+    rows = contrasts.against(resampling.resample(*one), "duplicate")
+    told, row = headlines.one_draw(rows), rows[rows["arm"] == "lora_filtered"].iloc[0]
+    assert f"{row['difference']:+.3f}".replace("0.", ".", 1) in told and "tests nothing" in told
+    assert f"{row['n_rare']} rare images" in told
+    assert "nothing is compared" in headlines.one_draw(pd.DataFrame())
 
 
 # -- Style --------------------------------------------------------------------------------------

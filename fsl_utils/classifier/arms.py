@@ -12,7 +12,7 @@ class Arm:
     """source: of the training images. sampling: natural or balanced. augmentation: light or strong.
     loss: bce or focal. refit: the head is fitted again on balanced real images. anneal: made images
     leave in the course of the training, and the end is on real ones alone (cf. RoentGen-v2,
-    2508.16783).
+    2508.16783). title: what it is, in one line for notebooks.
     """
 
     source: ImageSource
@@ -21,6 +21,7 @@ class Arm:
     loss: str = "bce"
     refit: bool = False
     anneal: bool = False
+    title: str = ""
 
     @property
     def plain(self) -> bool:
@@ -30,7 +31,7 @@ class Arm:
     def params(self) -> dict:
         """What determines its training, as part of a cell's key."""
         recipe = asdict(self) | {"images": self.source.name}
-        del recipe["source"]
+        del recipe["source"], recipe["title"]
         return recipe
 
     def ratios(self, ratios: list[float], classifier) -> list[float]:
@@ -46,27 +47,53 @@ class Arm:
 REAL = ImageSource("real")
 LORA = sources.FromPools("lora", "rare")
 
+# What costs nothing first, more real images last: the order in which notebooks show them.
 ARMS = {
-    "real": Arm(REAL),
-    "duplicate": Arm(sources.Repeated("duplicate")),
-    "balanced": Arm(REAL, sampling="balanced"),
-    "focal": Arm(REAL, loss="focal"),
-    "augment": Arm(REAL, augmentation="strong"),
-    "base_synth": Arm(sources.FromPools("base_synth", "base")),
-    "paste": Arm(sources.Pasted("paste")),
-    "lora": Arm(LORA),
-    "lora_filtered": Arm(sources.Filtered("lora_filtered", "rare")),
-    "lora_augment": Arm(LORA, augmentation="strong"),
-    "synth_only": Arm(sources.FromPools("synth_only", "rare", shots=False)),
-    "synth_common": Arm(sources.FromPools("synth_common", common_pool="common")),
-    "synth_both": Arm(sources.FromPools("synth_both", "rare", "common")),
-    "real_base": Arm(sources.FromPools("real_base", base_common=True)),
-    "lora_base": Arm(sources.FromPools("lora_base", "rare", base_common=True)),
-    "anneal": Arm(LORA, anneal=True),
-    "calibrated": Arm(sources.Calibrated("calibrated")),
-    "crt": Arm(REAL, refit=True),
-    "lora_crt": Arm(LORA, refit=True),
-    "real_more": Arm(sources.FurtherReal("real_more")),
+    "real": Arm(REAL, title="the shots alone"),
+    "duplicate": Arm(sources.Repeated("duplicate"), title="the shots, repeated"),
+    "balanced": Arm(REAL, sampling="balanced", title="the shots, in every batch as many as common"),
+    "focal": Arm(REAL, loss="focal", title="the shots, with a loss that looks at hard images"),
+    "augment": Arm(REAL, augmentation="strong", title="the shots, with strong augmentation"),
+    "crt": Arm(REAL, refit=True, title="the shots, the head trained again on balanced images"),
+    "calibrated": Arm(
+        sources.Calibrated("calibrated"), title="the shots, with features sampled around theirs"
+    ),
+    "real_base": Arm(
+        sources.FromPools("real_base", base_common=True),
+        title="the shots, with further real common images",
+    ),
+    "paste": Arm(sources.Pasted("paste"), title="the shots' defects, pasted on common images"),
+    "base_synth": Arm(
+        sources.FromPools("base_synth", "base"),
+        title="synthetic images of the backbone alone, without an adapter, beside the shots",
+    ),
+    "lora": Arm(LORA, title="synthetic rare images beside the shots"),
+    "lora_filtered": Arm(
+        sources.Filtered("lora_filtered", "rare"),
+        title="synthetic rare images that the filter keeps, beside the shots",
+    ),
+    "lora_augment": Arm(LORA, augmentation="strong", title="as lora, with strong augmentation"),
+    "lora_crt": Arm(LORA, refit=True, title="as lora, then the head again on balanced real images"),
+    "lora_base": Arm(
+        sources.FromPools("lora_base", "rare", base_common=True),
+        title="as lora, with as many further real common images",
+    ),
+    "anneal": Arm(LORA, anneal=True, title="as lora, ending on real images alone"),
+    "synth_only": Arm(
+        sources.FromPools("synth_only", "rare", shots=False),
+        title="synthetic rare images in place of the shots",
+    ),
+    "synth_common": Arm(
+        sources.FromPools("synth_common", common_pool="common"),
+        title="synthetic common images beside the real ones",
+    ),
+    "synth_both": Arm(
+        sources.FromPools("synth_both", "rare", "common"),
+        title="synthetic images of both classes beside the real ones",
+    ),
+    "real_more": Arm(
+        sources.FurtherReal("real_more"), title="further real rare images: the ceiling"
+    ),
 }
 
 

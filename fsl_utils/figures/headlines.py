@@ -50,6 +50,26 @@ def _listed(names: list[str], most: int = 6) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
+def one_draw(rows: pd.DataFrame) -> str:
+    """What synthetic images, and further real ones, changed in one draw; nothing is tested.
+
+    rows: of `contrasts.against`, of one draw; may be empty.
+    """
+    run = [] if rows.empty else list(rows["arm"])
+    named = [arm for arm in (contrasts.PRIMARY[0], "lora", *run) if arm in run][:1]
+    if not named:
+        return "There is no control beside an arm: nothing is compared."
+    first = rows.iloc[0]
+    told = [_named(row, False) for row in rows[rows["arm"].isin(named)].to_dict("records")]
+    more = [_named(row, False) for row in rows[rows["arm"] == "real_more"].to_dict("records")]
+    return (
+        f"In this one draw, against `{words.control(first)}`, {words.metric(first)} changed by "
+        f"{' and '.join([*told, *more])}, on {first['n_rare']} rare images of "
+        f"{first['n_rare_groups']} groups. Brackets hold what other images of such groups would "
+        "give, not what other draws would: one draw illustrates and tests nothing."
+    )
+
+
 def slopes(rows: pd.DataFrame) -> str:
     """In how many of all draws the arm lies above its control. rows: of `curves.slopes`."""
     ends = rows.groupby([*words.SETTING, "pair", "draw"], dropna=False)["value"].agg(

@@ -159,6 +159,21 @@ def study(rows: pd.DataFrame) -> table.Table:
     return _by_arm(columns, foot, "value")
 
 
+def levels(rows: pd.DataFrame) -> table.Table:
+    """One study: an arm a row in the order in which they are drawn, a ratio a column.
+
+    rows: of `curves.levels`. What has no ratio stands at 0x.
+    """
+    names = tuple(dict.fromkeys([*style.ARM_STYLE, *rows["arm"]]))
+    rows = style.in_order(rows, names).reset_index(drop=True)
+    shown = rows.assign(text=[table.interval(row, "mean", "") for _, row in rows.iterrows()])
+    cells = shown.pivot(index="arm", columns="ratio", values="text").loc[rows["arm"].unique()]
+    cells.columns = [f"{ratio:g}x" for ratio in cells.columns]
+    foot = f"{words.metric(rows.iloc[0])}; {'; '.join(words.studies(rows)[0])}."
+    unmarked = pd.DataFrame(False, cells.index, cells.columns)
+    return table.headed("arm", cells, unmarked, foot)
+
+
 def _by_arm(columns: dict[str, pd.DataFrame], foot: str, value: str = "difference") -> table.Table:
     """A row an arm, a column each of `columns`."""
     cells, bold = {}, {}

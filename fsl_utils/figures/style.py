@@ -39,7 +39,6 @@ ARM_STYLE = {
     "real_base": (BLACK, "h", "-."),
     "paste": (ORANGE, "p", ":"),
     "base_synth": (SKY, "h", ":"),
-    "real_more": (GREEN, "s", "--"),
     "lora": (BLUE, "o", "-"),
     "lora_filtered": (RED, "D", "-"),
     "lora_augment": (PINK, "^", "-"),
@@ -50,6 +49,7 @@ ARM_STYLE = {
     "synth_common": (GREEN, ">", "--"),
     "synth_only": (SKY, "v", "-."),
     "synth_both": (GREEN, ">", "-."),
+    "real_more": (GREEN, "s", "--"),
 }
 # Drawn beside each other where there are many.
 MAIN_ARMS = ("real", "duplicate", "base_synth", "lora", "lora_filtered", "real_more")

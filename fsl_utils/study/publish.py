@@ -4,6 +4,7 @@ import functools
 import json
 import re
 import shutil
+import tempfile
 from collections.abc import Set
 from pathlib import Path
 from types import SimpleNamespace
@@ -137,6 +138,13 @@ def first_draws(names: list[str]) -> set[str]:
         every = re.sub(r"_draw\d+_", "_", name)
         least[every] = min(least.get(every, (number, name)), (number, name))
     return {name for _, name in least.values()}
+
+
+def of_cells(keys: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Finished cells and their scores, checked as `read_results` does; no table stays on disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        cells.gather(keys, Path(folder))
+        return read_results(Path(folder))
 
 
 def figures(out: Path) -> None:
