@@ -189,6 +189,46 @@ def _remake(command) -> None:
     )
 
 
+def _decide(command) -> None:
+    """From a folder of images to a decision: label more, augment, detect, or synthesise?
+
+    examples:
+      fsl decide --demo --quick
+      fsl decide ~/parts --rare scratch --group 'part(\\d+)_' --out parts_decision
+    """
+    command.add_argument("folder", nargs="?", default="", help="holds one folder for each class")
+    command.add_argument("--rare", default="", help="the rare class")
+    command.add_argument("--common", default="", help="the common class (default: all others)")
+    command.add_argument(
+        "--each", action="store_true", help="every class in turn against all others"
+    )
+    command.add_argument(
+        "--group", default="", help="pattern of the part's name in a file's name, as 'part(\\d+)_'"
+    )
+    command.add_argument(
+        "--quick", action="store_true", help="fewer repeats, and nothing is synthesised"
+    )
+    command.add_argument("--demo", action="store_true", help="on the solar cells that ship")
+    command.add_argument("--size", type=_size, default=128, help="pixels (default: 128)")
+    command.add_argument(
+        "--out", type=Path, default=Path("decision"), help="a new folder (default: decision)"
+    )
+    command.add_argument("--replace", action="store_true", help="what stands in --out may be lost")
+
+
+def _predict(command) -> None:
+    """Score new images with the classifier of a decision.
+
+    example: fsl predict ~/new_parts --model decision/export/model --out scores.csv
+    """
+    command.add_argument("folder", type=Path, help="images, in folders below too")
+    command.add_argument("--model", type=Path, required=True, help="such as decision/export/model")
+    command.add_argument(
+        "--out", type=Path, default=Path("predictions.csv"), help="default: predictions.csv"
+    )
+    command.add_argument("--replace", action="store_true", help="--out may be written over")
+
+
 ARGUMENTS = {
     "domains": _domains,
     "fetch": _fetch,
@@ -197,6 +237,8 @@ ARGUMENTS = {
     "grid": _grid,
     "status": _status,
     "remake": _remake,
+    "decide": _decide,
+    "predict": _predict,
 }
 
 
@@ -204,6 +246,13 @@ def _whole(text: str, least: int = 0) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 8) or int(text) < least:
         raise argparse.ArgumentTypeError(f"'{text[:40]}' is not a whole number, {least} or more")
     return int(text)
+
+
+def _size(text: str) -> int:
+    size = _whole(text, 64)
+    if size > 512 or size % 4:
+        raise argparse.ArgumentTypeError(f"'{text[:40]}' is no size: 64 to 512, a multiple of 4")
+    return size
 
 
 def _count(text: str) -> int:

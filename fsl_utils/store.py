@@ -38,6 +38,7 @@ STAGES = {
     "report": 3,
     "figure": 1,
     "run": 1,
+    "evidence": 1,
 }
 
 MARK = ".fsl_store"

@@ -18,7 +18,8 @@ BELOW = {  # a room: what it may import beside the ground and itself
     "pools": {"data", "generator", "classifier"},
     "analysis": {"data"},
     "figures": {"data", "generator", "analysis"},
-    "study": {"data", "generator", "classifier", "pools", "analysis", "figures"},
+    "decision": {"data", "generator", "classifier", "pools", "analysis", "figures"},
+    "study": {"data", "generator", "classifier", "pools", "analysis", "figures", "decision"},
 }
 BELOW["__main__"] = set(BELOW)
 

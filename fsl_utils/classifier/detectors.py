@@ -68,16 +68,16 @@ def mahalanobis(common: Layers) -> Detector:
 
     The covariance of each stage is Ledoit and Wolf's; channels are scaled with a floor first.
     """
-    fitted = [_gaussian(stage) for stage in _checked(common)]
+    fitted = [gaussian(stage) for stage in _checked(common)]
 
     def distance(layers: Layers) -> np.ndarray:
-        away = [_away(scale(stage), factor) for stage, (scale, factor) in zip(layers, fitted)]
-        return np.sum(away, axis=0)
+        each = [away(scale(stage), factor) for stage, (scale, factor) in zip(layers, fitted)]
+        return np.sum(each, axis=0)
 
     return _detector(distance, common)
 
 
-def _gaussian(stage: np.ndarray) -> tuple[Scaler, np.ndarray]:
+def gaussian(stage: np.ndarray) -> tuple[Scaler, np.ndarray]:
     """The scaler of a stage [N, D] and the Cholesky factor of its shrunk covariance [D, D]."""
     if len(stage) < 2:
         raise StudyError(f"a detector needs at least 2 common images, not {len(stage)}")
@@ -87,7 +87,7 @@ def _gaussian(stage: np.ndarray) -> tuple[Scaler, np.ndarray]:
     return mean, np.linalg.cholesky(whitened.covariance(z))
 
 
-def _away(z: np.ndarray, factor: np.ndarray) -> np.ndarray:
+def away(z: np.ndarray, factor: np.ndarray) -> np.ndarray:
     """Mahalanobis distance of centred rows z [N, D] under the covariance with this factor: [N]."""
     white = torch.linalg.solve_triangular(
         torch.from_numpy(factor), torch.from_numpy(z.T), upper=False

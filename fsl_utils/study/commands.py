@@ -262,3 +262,17 @@ def remake(arguments) -> None:
         if kept
         else f"made in {progress.duration(time.perf_counter() - begin)}"
     )
+
+
+def decide(arguments) -> None:
+    """From a folder of images to a decision."""
+    from fsl_utils.study import deciding
+
+    deciding.decide(arguments)
+
+
+def predict(arguments) -> None:
+    """Score new images with the classifier of a decision."""
+    from fsl_utils.study import deciding
+
+    deciding.predict(arguments)
