@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from fsl_utils import StudyError, store
 from fsl_utils.data import augmentation
+from fsl_utils.generator.precision import bfloat16
 
 INPUT_SIZE = (
     160  # pixels; smaller images are enlarged to it: at 128 cells lose .02 (experiments.md)
@@ -117,12 +118,6 @@ def widths(layers: tuple[int | str, ...]) -> list[int]:
         head if layer == "head" else net._blocks[layer]._project_conv.out_channels
         for layer in layers
     ]
-
-
-def bfloat16(device: str = "cpu") -> bool:
-    """Whether the device multiplies in bfloat16 by itself; where it does not, it is slower."""
-    capable = ("avx512_bf16", "amx_bf16")
-    return device == "cuda" or any(torch.cpu.get_capabilities().get(name) for name in capable)
 
 
 def check_images(images: np.ndarray, size: int = 1, channels: int | None = None) -> None:

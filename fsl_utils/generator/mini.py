@@ -12,10 +12,10 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError, safe_open
@@ -23,19 +23,18 @@ from safetensors.torch import save_file
 
 from fsl_utils import StudyError, store
 from fsl_utils.data.datasets import registry
+from fsl_utils.generator import haar
 
-SHIPPED = Path(__file__).parent / "weights" / "mini.safetensors"
+WEIGHTS = Path(__file__).parent / "weights"
+SHIPPED = WEIGHTS / "mini.safetensors"
 
 # Rows of the class embedding. OTHER is for a user's own folder, RARE for the adapter.
 NULL, OTHER, RARE = 0, 4, 5
 
-IMAGE_SIZE = 64
-BANDS = 16
-
 UNET = dict(
-    sample_size=IMAGE_SIZE // 4,
-    in_channels=BANDS,
-    out_channels=BANDS,
+    sample_size=16,
+    in_channels=16,
+    out_channels=16,
     num_class_embeds=6,
     block_out_channels=(96, 160),
     layers_per_block=1,
@@ -56,17 +55,6 @@ SCHEDULE = dict(
 LORA_TARGETS = r".*\.(to_q|to_k|to_v|to_out\.0|conv1|conv2|conv_shortcut)"
 
 
-def haar_matrix() -> torch.Tensor:
-    """Orthonormal [16, 16]: the separable two-level Haar transform of a 4x4 block (rows are
-    bands).
-    """
-    r = 0.5**0.5
-    one = torch.tensor(
-        [[0.5, 0.5, 0.5, 0.5], [0.5, 0.5, -0.5, -0.5], [r, -r, 0.0, 0.0], [0.0, 0.0, r, -r]]
-    )
-    return torch.kron(one, one)
-
-
 @dataclass
 class Mini:
     """The backbone: `denoiser` and the transform around it. `hash` names the weights it was loaded
@@ -74,38 +62,43 @@ class Mini:
     """
 
     denoiser: UNet2DModel
-    scales: torch.Tensor  # [16], standard deviation of each band over the base images
+    scales: torch.Tensor  # [B], standard deviation of each band over the base images
     hash: str
     about: dict
-    name: str = "mini"
-    image_size: int = IMAGE_SIZE
-    lora_targets: str = LORA_TARGETS
-    embedding: str = "class_embedding"
-    adapter_file: str = "adapter_model.safetensors"
-    latent_shape: tuple[int, int, int] = (BANDS, IMAGE_SIZE // 4, IMAGE_SIZE // 4)
-    batch: int = 50  # images that are sampled at once
-    dtype: torch.dtype = torch.float32  # of latents
-    takes_guidance: bool = (
-        False  # whether `predict` is told the guidance; else it is that of two predictions
-    )
+
+    name: ClassVar[str] = "mini"
+    image_size: ClassVar[int] = 64
+    levels: ClassVar[int] = 2  # of the Haar transform
+    unet: ClassVar[dict] = UNET
+    latent_shape: ClassVar[tuple[int, int, int]] = (16, 16, 16)
+    takes_masks: ClassVar[bool] = False  # whether it is told where a defect lies
+    lora_targets: ClassVar[str] = LORA_TARGETS
+    embedding: ClassVar[str] = "class_embedding"
+    adapter_file: ClassVar[str] = "adapter_model.safetensors"
+    batch: ClassVar[int] = 50  # images that are sampled at once
+    dtype: ClassVar[torch.dtype] = torch.float32  # of latents
+    # Whether `predict` is told the guidance; else it is that of two predictions.
+    takes_guidance: ClassVar[bool] = False
 
     @property
     def device(self) -> torch.device:
         return self.denoiser.device
 
     def encode(self, images) -> torch.Tensor:
-        """uint8 [N, 1, 64, 64] -> standardised bands, float32 [N, 16, 16, 16]."""
+        """uint8 [N, 1, S, S] -> standardised bands, float32 [N, *latent_shape]."""
         pixels = torch.as_tensor(np.asarray(images), device=self.device).float().div(127.5).sub(1)
-        bands = torch.einsum(
-            "ij,njhw->nihw", haar_matrix().to(pixels), F.pixel_unshuffle(pixels, 4)
-        )
+        bands = haar.bands(pixels, self.levels)
         return bands / self.scales.to(bands)[:, None, None]
 
     def decode(self, latents: torch.Tensor) -> np.ndarray:
-        """Inverse of `encode`, rounded and clipped to uint8 [N, 1, 64, 64]."""
+        """Inverse of `encode`, rounded and clipped to uint8 [N, 1, S, S]."""
         bands = latents.float() * self.scales.to(latents)[:, None, None]
-        pixels = F.pixel_shuffle(torch.einsum("ji,njhw->nihw", haar_matrix().to(bands), bands), 4)
+        pixels = haar.pixels(bands, self.levels)
         return pixels.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+
+    def rows(self, condition: torch.Tensor) -> torch.Tensor:
+        """Rows of the embedding that these weights have: a domain that they never saw is OTHER."""
+        return torch.where(condition < self.unet["num_class_embeds"], condition, OTHER)
 
     def predict(
         self, latents: torch.Tensor, timesteps: torch.Tensor, condition: torch.Tensor
@@ -113,7 +106,7 @@ class Mini:
         """v for noisy latents [N, 16, 16, 16], timesteps [N] in 0..999, condition [N] (rows of the
         embedding).
         """
-        return self.denoiser(latents, timesteps, class_labels=condition).sample
+        return self.denoiser(latents, timesteps, class_labels=self.rows(condition)).sample
 
     def loss(
         self,
@@ -149,7 +142,7 @@ class Mini:
         band = self.scales.to(error).sqrt()
         return (error.mean(dim=(2, 3)) * (band / band.mean())).mean(dim=1) * level
 
-    def attach(self, config: LoraConfig, row: int) -> "Mini":
+    def attach(self, config: LoraConfig, row: int) -> Self:
         """This backbone with a fresh adapter, and the embedding learned with it: the rare class
         begins as `row`.
         """
@@ -161,14 +154,14 @@ class Mini:
                 .modules_to_save["default"]
                 .weight
             )
-            weight[RARE] = weight[row]
+            weight[RARE] = weight[self.rows(torch.tensor(row))]
         return dataclasses.replace(self, denoiser=model)
 
     def save_adapter(self, folder: Path) -> None:
         """Write the adapter in peft's own format."""
         self.denoiser.save_pretrained(folder)
 
-    def load_adapter(self, folder: Path) -> "Mini":
+    def load_adapter(self, folder: Path) -> Self:
         """This backbone with a stored adapter, in eval mode; errors are peft's own.
 
         Its matrices are added to the weights, which then sample as fast as without: 1.4 times as
@@ -194,6 +187,7 @@ class Mini:
 
 
 _SCHEDULER = DDPMScheduler(**SCHEDULE)
+M = TypeVar("M", bound=Mini)
 
 
 def condition(domain: str) -> int:
@@ -201,25 +195,30 @@ def condition(domain: str) -> int:
     return registry.get(domain).condition
 
 
-def weights() -> Path:
-    """The weights in use: those that `FSL_MINI` names (pretraining continued on a user's folder),
-    else the shipped ones.
+def weights(kind: type[Mini] = Mini) -> Path:
+    """The weights in use: those that `FSL_MINI` names (`FSL_MINI128` for mini128; pretraining
+    continued on a user's folder), else the shipped ones.
     """
-    return Path(os.environ.get("FSL_MINI") or SHIPPED)
+    return Path(os.environ.get(variable(kind.name)) or WEIGHTS / f"{kind.name}.safetensors")
 
 
-def create(scales: torch.Tensor, seed: int) -> Mini:
+def variable(name: str) -> str:
+    """The environment variable that names a mini's weights."""
+    return f"FSL_{name.upper()}"
+
+
+def create(scales: torch.Tensor, seed: int, kind: type[M] = Mini) -> M:
     """An untrained mini with random weights from `seed`."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        denoiser = UNet2DModel(**UNET)
-    return Mini(denoiser, scales, hash="", about={})
+        denoiser = UNet2DModel(**kind.unet)
+    return kind(denoiser, scales, hash="", about={})
 
 
-def band_scales(images: np.ndarray) -> torch.Tensor:
-    """Standard deviation of each band over images, uint8 [N, 1, 64, 64] -> float32 [16]."""
-    bands = create(torch.ones(BANDS), 0).encode(images)
-    return bands.std(dim=(0, 2, 3))
+def band_scales(images: np.ndarray, kind: type[Mini] = Mini) -> torch.Tensor:
+    """Standard deviation of each band over images, uint8 [N, 1, S, S] -> float32 [B]."""
+    pixels = torch.from_numpy(np.asarray(images)).float().div(127.5).sub(1)
+    return haar.bands(pixels, kind.levels).std(dim=(0, 2, 3))
 
 
 def save(model: Mini, path: Path, about: dict) -> None:
@@ -233,16 +232,16 @@ def save(model: Mini, path: Path, about: dict) -> None:
     )
 
 
-def load(path: Path | None = None, device: str = "cpu") -> Mini:
+def load(path: Path | None = None, device: str = "cpu", kind: type[M] = Mini) -> M:
     """Load pretrained weights (those in use, if no path is given) as float32, in eval mode.
 
     Raises StudyError where the file is missing or damaged.
     """
-    path = path or weights()
+    path = path or weights(kind)
     if not path.is_file():
         raise StudyError(
-            f"{path}: the weights of mini are missing; "
-            "check the file out again or run python -m fsl_utils pretrain"
+            f"{path}: the weights of {kind.name} are missing; "
+            f"check the file out again or run fsl pretrain --backbone {kind.name}"
         )
     try:
         with safe_open(path, "pt") as file:
@@ -251,12 +250,12 @@ def load(path: Path | None = None, device: str = "cpu") -> Mini:
             tensors = {name: file.get_tensor(name).float() for name in keys}
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise ValueError("values that are no numbers")
-        model = create(tensors.pop("band_scales"), 0)
+        model = create(tensors.pop("band_scales"), 0, kind)
         model.denoiser.load_state_dict(tensors)
     except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise StudyError(
-            f"{path}: not the weights of this mini ({reason}); check the file out again"
+            f"{path}: not the weights of this {kind.name} ({reason}); check the file out again"
         ) from error
     model.hash, model.about = store.sha256(path), about
     model.denoiser.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)

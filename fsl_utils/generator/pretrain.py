@@ -5,6 +5,8 @@ A killed run resumes from its last checkpoint and ends with the same weights: ev
 draws its batch, noise and dropout from a generator seeded by (seed, step).
 """
 
+import hashlib
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -17,24 +19,32 @@ from diffusers.training_utils import EMAModel
 
 from fsl_utils import Interrupted, StudyError, store
 from fsl_utils.data import augmentation, domains, partitions
+from fsl_utils.data.corpora import Corpus
 from fsl_utils.data.datasets import registry
-from fsl_utils.generator import checkpoints, mini
+from fsl_utils.generator import batches, checkpoints, mini, precision, structures
 
 BATCH = 32
 LEARNING_RATE = 4e-4
-WARMUP = 200
+WARMUP = 100
 DECAY = 0.3  # the last 30 % of the steps bring the learning rate down to 1 % along a cosine
 EMA_DECAY = 0.9995
 NO_CONDITION = 0.1  # share of images trained without condition, for guidance
 HELD_OUT = 0.1  # share of base groups that only the loss curve sees
+CORPUS_TURN = 4  # images of a domain for one of each corpus
+DRAWN = 0.5  # share of images with drawn defects, for a backbone that takes masks
+DRAWN_WEIGHT = 5.0  # loss of a marked place to that of any other
 SEED = 0
 
 
 class BaseImages:
-    """Base images of the domains: `images` uint8 [N, 1, 64, 64], `condition` [N], `held_out` [N]
-    (bool), `files`: their names by domain. Raises StudyError where a domain has none."""
+    """Base images of the domains: `images` uint8 [N, 1, S, S], `condition` [N], `held_out` [N]
+    (bool), `files`: their names by domain; beside them those of corpora. Raises StudyError where a
+    domain has none.
+    """
 
-    def __init__(self, tasks: list[domains.Domain]):
+    def __init__(
+        self, tasks: list[domains.Domain], size: int = 64, corpora: tuple[Corpus, ...] = ()
+    ):
         parts, self.files = [], {}
         for domain in tasks:
             rows = domain.rows("base", label=0)
@@ -45,19 +55,26 @@ class BaseImages:
                 )
             condition = np.full(len(rows), mini.condition(domain.name))
             apart = _held_out(domain.name, domain.table["group"].iloc[rows])
-            parts.append((domain.images(mini.IMAGE_SIZE)[rows], condition, apart))
+            parts.append((domain.images(size)[rows], condition, apart))
             self.files[domain.name] = domain.table["image"].iloc[rows].tolist()
-        self.images, self.condition, self.held_out = map(np.concatenate, zip(*parts))
         self.flips = {mini.condition(task.name): registry.get(task.name).flips for task in tasks}
-        self.train = [np.flatnonzero((self.condition == c) & ~self.held_out) for c in self.flips]
+        turns = list(self.flips) * (CORPUS_TURN if corpora else 1)
+        for corpus in corpora:
+            seen = corpus.images(size)
+            parts.append((seen, np.full(len(seen), corpus.condition), np.zeros(len(seen), bool)))
+            self.files[corpus.name] = len(seen)
+            self.flips[corpus.condition] = corpus.flips
+            turns.append(corpus.condition)
+        self.images, self.condition, self.held_out = map(np.concatenate, zip(*parts))
+        self.train = [np.flatnonzero((self.condition == c) & ~self.held_out) for c in turns]
 
     def batch(
-        self, step: int, rng: np.random.Generator, generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The batch of a step: images uint8 [32, 1, 64, 64], mirrored and moved, and condition
-        [32], now and then none.
+        self, step: int, rng: np.random.Generator, generator: torch.Generator, drawn: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The batch of a step: images uint8 [32, 1, S, S], mirrored and moved, masks of the same
+        shape, and condition [32], now and then none.
 
-        Domains take turns.
+        Domains take turns. drawn: half of the images have drawn defects, which their mask marks.
         """
         turns = (step * BATCH + np.arange(BATCH)) % len(self.train)
         rows = np.array([rng.choice(self.train[i]) for i in turns])
@@ -65,8 +82,13 @@ class BaseImages:
         for c, allowed in self.flips.items():
             chosen = torch.from_numpy(self.condition[rows] == c)
             pixels[chosen] = augmentation.flips_and_shifts(pixels[chosen], allowed, 2, generator)
+        masks = torch.zeros_like(pixels)
+        for i in np.flatnonzero(rng.random(BATCH) < DRAWN) if drawn else ():
+            image, mask = structures.draw(pixels[i, 0].numpy(), rng)
+            pixels[i, 0], masks[i, 0] = torch.from_numpy(image), torch.from_numpy(mask)
         alone = rng.random(BATCH) < NO_CONDITION
-        return pixels, torch.from_numpy(np.where(alone, mini.NULL, self.condition[rows]))
+        condition = torch.from_numpy(np.where(alone, mini.NULL, self.condition[rows]))
+        return pixels, masks, condition
 
 
 def _held_out(name: str, groups: pd.Series) -> np.ndarray:
@@ -94,11 +116,15 @@ def run(
     folder: Path,
     start: Path | None = None,
     checkpoint_every: int = 250,
+    kind: type[mini.Mini] = mini.Mini,
+    corpora: tuple[Corpus, ...] = (),
 ) -> Iterator[dict]:
     """Train for `steps` of 32 images, every domain equally often; yields {step, loss} after every
     step.
 
-    From random weights, or from those of `start`, whose band scales are kept.
+    From random weights, or from those of `start`, whose band scales are kept. Of each corpus there
+    is one image for four of each domain. A kind that takes masks learns what they mean from drawn
+    defects.
 
     Every `checkpoint_every` steps, and where Ctrl-C stops it, it writes `checkpoint.safetensors`
     into `folder`, from which a later run resumes. Every `checkpoint_every` steps it adds to what it
@@ -106,7 +132,7 @@ def run(
     groups: {step, loss, mean_loss, held_out, seconds}. It ends with `mini.safetensors` and
     `loss.csv` there. Mixed precision (bfloat16) in forward and backward.
     """
-    training = Pretraining(tasks, steps, folder, start)
+    training = Pretraining(tasks, steps, folder, start, kind, corpora)
     if training.done:
         print(f"going on from step {training.done} of {steps}")
     with checkpoints.interrupts_held() as interrupted:
@@ -130,13 +156,23 @@ def run(
 class Pretraining:
     """One pretraining under way; it goes on from the checkpoint in `folder` if there is one."""
 
-    def __init__(self, tasks: list[domains.Domain], steps: int, folder: Path, start: Path | None):
+    def __init__(
+        self,
+        tasks: list[domains.Domain],
+        steps: int,
+        folder: Path,
+        start: Path | None,
+        kind: type[mini.Mini],
+        corpora: tuple[Corpus, ...],
+    ):
         self.tasks, self.steps, self.folder = tasks, steps, folder
-        self.base = base = BaseImages(tasks)
+        self.base = base = BaseImages(tasks, kind.image_size, corpora)
         if start:
-            self.model = mini.load(start)
+            self.model = mini.load(start, kind=kind)
         else:
-            self.model = mini.create(mini.band_scales(base.images[~base.held_out]), SEED)
+            own = np.isin(base.condition, [mini.condition(task.name) for task in tasks])
+            scales = mini.band_scales(base.images[own & ~base.held_out], kind)
+            self.model = mini.create(scales, SEED, kind)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         net = self.model.denoiser.to(self.device, memory_format=torch.channels_last)
         self.net = net.train().requires_grad_(True)
@@ -156,7 +192,14 @@ class Pretraining:
         self.tensors |= {f"ema.{i}": average for i, average in enumerate(self.ema.shadow_params)}
         # losses: of every step so far. curve: what `look` said.
         self.facts = checkpoints.resume(self.path, self.tensors, self.optimiser)
-        self.facts = self.facts or {"losses": [], "curve": []}
+        told = json.dumps({"files": self.base.files, "start": self.model.hash})
+        data = hashlib.sha256(told.encode()).hexdigest()
+        self.facts = self.facts or {"losses": [], "curve": [], "data": data}
+        if self.facts.get("data", data) != data:
+            raise StudyError(
+                f"{self.path}: this checkpoint is of other images or began with other weights; "
+                "take another folder (--out), or remove it"
+            )
         self.losses, self.curve = self.facts["losses"], self.facts["curve"]
         self.ema.optimization_step = self.done
         self.begin = time.perf_counter()
@@ -173,12 +216,16 @@ class Pretraining:
         rng = np.random.default_rng([SEED, self.done])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         torch.manual_seed(int(rng.integers(2**62)))  # dropout
-        pixels, condition = self.base.batch(self.done, rng, generator)
+        masked = self.model.takes_masks
+        pixels, masks, condition = self.base.batch(self.done, rng, generator, drawn=masked)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.done, self.steps)
-        with torch.autocast(self.device, torch.bfloat16):
+        fast = precision.bfloat16(self.device)
+        with torch.autocast(self.device, torch.bfloat16, enabled=fast):
             clean, condition = self.model.encode(pixels), condition.to(self.device)
-            loss = self.model.loss(clean, condition, generator).mean()
+            model = self.model.told(masks) if masked else self.model
+            weight = batches.weights(masks, clean, DRAWN_WEIGHT) if masked else None
+            loss = model.loss(clean, condition, generator, weight).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
@@ -213,11 +260,10 @@ class Pretraining:
             "seed": SEED,
             "images": int((~self.base.held_out).sum()),
             "files": self.base.files,
-            "unet": mini.UNET,
-            "schedule": mini.SCHEDULE,
+            "unet": self.model.unet,
             "ema_decay": EMA_DECAY,
         }
-        mini.save(self.model, self.folder / "mini.safetensors", about)
+        mini.save(self.model, self.folder / f"{self.model.name}.safetensors", about)
         lines = [f"{r['step']},{r['mean_loss']:.5f},{r['held_out']:.5f}" for r in self.curve]
         text = "\n".join(["step,loss,held_out", *lines]) + "\n"
         store.write_text(self.folder / "loss.csv", text)

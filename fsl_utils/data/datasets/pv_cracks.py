@@ -159,6 +159,7 @@ PV_CRACKS = DataSet(
     mask_path=mask_path,
     mask_values=(DARK, CRACK),
     prompts=("a photo of a solar cell with {}", "a photo of a solar cell with {}"),
+    condition=6,
     flips="hv",
     shown=True,
 )

@@ -1,0 +1,111 @@
+"""`mini128`: mini at 128 pixels, told by masks where a defect lies.
+
+A three-level Haar transform gives 64 bands of 16x16 places, so that the network is on the grid of
+`mini`'s. It works on the straight path of rectified flow and predicts the clean image through the
+skip of EDM (Karras et al. 2022, arXiv 2206.00364), so that a network that does nothing is already
+the best linear denoiser of bands of unit variance. What it is told: the source of the image as
+`mini` is, and two channels of a mask, thin marks and wide ones (see `structures`), nothing where
+there is no mask.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from diffusers import DPMSolverMultistepScheduler
+
+from fsl_utils.generator import mini, structures
+
+TIMES = 1000  # the network is told the noise level times this
+BLOCK = 8  # pixels of a place
+MARKS = structures.CHANNELS * BLOCK**2
+
+
+@dataclass
+class Mini128(mini.Mini):
+    """The backbone; `marks` [N, 128, 16, 16] is what the masks say of the images at hand, or None."""
+
+    marks: torch.Tensor | None = None
+
+    name: ClassVar[str] = "mini128"
+    image_size: ClassVar[int] = 128
+    levels: ClassVar[int] = 3
+    latent_shape: ClassVar[tuple[int, int, int]] = (64, 16, 16)
+    takes_masks: ClassVar[bool] = True
+    unet: ClassVar[dict] = mini.UNET | dict(
+        in_channels=64 + MARKS,
+        out_channels=64,
+        num_class_embeds=16,
+        block_out_channels=(128, 192),
+        dropout=0.0,
+    )
+
+    def told(self, masks: torch.Tensor) -> Self:
+        """This backbone, told where the defects of its images lie: uint8 [N, 1, 128, 128]."""
+        marks = F.pixel_unshuffle(structures.channels(masks.to(self.device)), BLOCK)
+        return dataclasses.replace(self, marks=marks)
+
+    def predict(
+        self, latents: torch.Tensor, timesteps: torch.Tensor, condition: torch.Tensor
+    ) -> torch.Tensor:
+        """The clean latents of noisy ones [N, 64, 16, 16], at noise levels [N] in 0..1000."""
+        s = (timesteps / TIMES).to(latents)[:, None, None, None]
+        skip, out = _preconditioning(s)
+        return skip * latents + out * self._network(latents, timesteps, condition).to(latents)
+
+    def _network(self, latents, timesteps, condition) -> torch.Tensor:
+        n, marks = len(latents), self.marks
+        if marks is None:
+            marks = latents.new_zeros(n, MARKS, *latents.shape[2:])
+        # With guidance each image comes twice.
+        seen = torch.cat([latents, marks.to(latents).repeat(n // len(marks), 1, 1, 1)], dim=1)
+        seen = seen.contiguous(memory_format=torch.channels_last)
+        return self.denoiser(seen, timesteps, class_labels=self.rows(condition)).sample
+
+    def loss(
+        self,
+        clean: torch.Tensor,
+        condition: torch.Tensor,
+        generator: torch.Generator,
+        weight: torch.Tensor | None = None,
+        part: slice = slice(None),
+    ) -> torch.Tensor:
+        """Mean loss of each image [N]: squared error of flow's velocity, which is that of the clean
+        image over the noise level; logit-normal levels (Esser et al. 2024).
+
+        Bands, weight and part: as `mini.Mini.loss`.
+        """
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        level = torch.randn(len(clean), generator=generator).sigmoid().to(clean)
+        clean, condition, noise, level = (each[part] for each in (clean, condition, noise, level))
+        s = level[:, None, None, None]
+        here = self if self.marks is None else dataclasses.replace(self, marks=self.marks[part])
+        predicted = here.predict((1 - s) * clean + s * noise, level * TIMES, condition).float()
+        error = ((predicted - clean) / s).square()
+        if weight is not None:
+            error = error * weight[part]
+        band = self.scales.to(error).sqrt()
+        return (error.mean(dim=(2, 3)) * (band / band.mean())).mean(dim=1)
+
+    @property
+    def scheduler(self) -> DPMSolverMultistepScheduler:
+        """Flow's path from image to noise, as a solver of all levels."""
+        return self.solver(TIMES)
+
+    def solver(self, steps: int) -> DPMSolverMultistepScheduler:
+        """DPM-Solver++ (2M) along flow's path, its timesteps set."""
+        solver = DPMSolverMultistepScheduler(
+            num_train_timesteps=TIMES, prediction_type="sample", use_flow_sigmas=True
+        )
+        solver.set_timesteps(steps, device=self.device)
+        return solver
+
+
+def _preconditioning(s: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The share of the noisy image and that of the network in the prediction of the clean one, at
+    noise level s in 0..1 of z = (1 - s) x + s n, x and n of unit variance (EDM, table 1).
+    """
+    power = (1 - s).square() + s.square()
+    return (1 - s) / power, -s / power.sqrt()
