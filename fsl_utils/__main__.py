@@ -69,10 +69,14 @@ def _fetch(command) -> None:
 
 
 def _pretrain(command) -> None:
-    """Train mini's weights on the base partitions (hours; not needed: weights ship).
+    """Train a mini's weights on the base partitions (hours; not needed: weights ship).
 
     example: fsl pretrain --domains folder --folder ~/parts --rare-class scratch --steps 1000
     """
+    command.add_argument("--backbone", choices=("mini", "mini128"), default="mini")
+    command.add_argument(
+        "--corpora", action="store_true", help="see the images of corpus/ in the data folder too"
+    )
     command.add_argument(
         "--domains",
         default="elpv,magnetic_tile,chestxray14",

@@ -8,14 +8,6 @@ from fsl_utils.data import partitions
 from fsl_utils.generator import mini
 
 
-def test_haar_is_orthonormal_and_two_levels_deep():
-    matrix = mini.haar_matrix()
-    torch.testing.assert_close(matrix @ matrix.T, torch.eye(16))
-    assert torch.equal(
-        matrix[0], torch.full((16,), 0.25)
-    )  # the coarsest band is four times the block's mean
-
-
 def test_encode_and_decode_are_inverse(backbone, elpv, draw):
     images = elpv.images(64)[draw.shots]
     latents = backbone.encode(images)

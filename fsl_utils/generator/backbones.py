@@ -12,8 +12,10 @@ from fsl_utils import StudyError, store
 from fsl_utils.data import cache
 from fsl_utils.data.datasets import registry
 from fsl_utils.generator import hub, mini
+from fsl_utils.generator.mini128 import Mini128
 
-NAMES = ("mini", *hub.CARDS)
+MINIS = {"mini": mini.Mini, "mini128": Mini128}
+NAMES = (*MINIS, *hub.CARDS)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Pretrained:
 
     def params(self) -> dict:
         """Its part of a key."""
-        if self.name == "mini":
+        if self.name in MINIS:
             return {"base": self.base}
         return {
             "backbone": self.name,
@@ -43,13 +45,13 @@ class Pretrained:
         }
 
     def open(self, device: str = "cpu"):
-        """The backbone in eval mode: mini.Mini, or a large.Large with the domain's prompts.
+        """The backbone in eval mode: a mini.Mini, or a large.Large with the domain's prompts.
 
         Raises StudyError where weights are missing, gated, incomplete or damaged, or memory or disk
         does not suffice.
         """
-        if self.name == "mini":
-            return mini.load(device=device)
+        if self.name in MINIS:
+            return mini.load(device=device, kind=MINIS[self.name])
         from fsl_utils.generator import pipelines  # transformers is imported only where needed
 
         try:
@@ -61,7 +63,7 @@ class Pretrained:
 def pretrained(name: str, domain, image_size: int = 64, quantise: str = "") -> Pretrained:
     """The backbone of a name for a domain's images."""
     base = identity(name, quantise)
-    if name == "mini":
+    if name in MINIS:
         return Pretrained(name, base)
     return Pretrained(name, base, prompts(domain), 1, image_size)
 
@@ -76,7 +78,7 @@ def prompts(domain) -> tuple[str, str, str]:
 def check_size(backbone, image_size: int) -> None:
     """Raise StudyError where a backbone cannot be fine-tuned for images of this size."""
     size = backbone.image_size
-    if image_size > size or (backbone.name == "mini" and image_size != size):
+    if image_size > size or (backbone.name in MINIS and image_size != size):
         raise StudyError(
             f"image_size is {image_size}, but {backbone.name} paints {size} pixels: "
             f"set image_size={size}"
@@ -91,8 +93,8 @@ def identity(name: str, quantise: str = "") -> str:
     """
     if name not in NAMES:
         raise StudyError(f"unknown backbone '{name}': known are {', '.join(NAMES)}")
-    if name == "mini":
-        return store.sha256(mini.weights())
+    if name in MINIS:
+        return store.sha256(mini.weights(MINIS[name]))
     local = os.environ.get(hub.variable(name))
     files = (
         sorted(p for p in Path(local).rglob("*") if p.suffix in (".json", ".safetensors"))

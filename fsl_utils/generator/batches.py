@@ -14,16 +14,20 @@ from fsl_utils.data.datasets import registry
 from fsl_utils.generator import mini
 from fsl_utils.generator.adapter import AdapterRequest
 
+UNTOLD = 0.2  # share of images whose mask is kept from a backbone that takes masks
+
 
 class Batch(NamedTuple):
     """clean: latents [N, c, h, w]. cover: the masks of their images, [N, 1, S, S] or [N, 1, h, w],
     0..255. condition: rows of the backbone's embedding, [N]. generator: for the rest of the step.
+    told: those masks that the backbone sees, uint8 [N, 1, S, S], where it takes masks.
     """
 
     clean: torch.Tensor
     cover: torch.Tensor
     condition: torch.Tensor
     generator: torch.Generator
+    told: torch.Tensor | None = None
 
 
 def weights(cover: torch.Tensor, clean: torch.Tensor, defect: float) -> torch.Tensor:
@@ -35,12 +39,12 @@ def weights(cover: torch.Tensor, clean: torch.Tensor, defect: float) -> torch.Te
     return weight / weight.mean(dim=(2, 3), keepdim=True)
 
 
-def masks(request: AdapterRequest, size: int) -> np.ndarray:
+def masks(request: AdapterRequest, size: int, told: bool = False) -> np.ndarray:
     """Pixel masks of the shots, uint8 [n, 1, size, size], white on the defect; black where there
-    are none or no setting asks for them.
+    are none, or no setting asks for them and the backbone is not `told` them.
     """
     task, tuning = request.task, request.settings
-    if not task.domain.has_masks or (tuning.defect == 1 and tuning.zoom == 1):
+    if not task.domain.has_masks or (tuning.defect == 1 and tuning.zoom == 1 and not told):
         return np.zeros((task.n_real, 1, size, size), np.uint8)
     return task.domain.masks(task.draw.shots, size)
 
@@ -51,11 +55,19 @@ class Batches:
     def __init__(self, request: AdapterRequest, backbone):
         self.request, self.backbone = request, backbone
         self.pixels = request.task.images(backbone.image_size)
-        self.masks = masks(request, backbone.image_size)
+        self.masks = masks(request, backbone.image_size, backbone.takes_masks)
 
     def __call__(self, step: int) -> Batch:
         both, condition, generator = self.augmented(step)
-        return Batch(self.backbone.encode(both[:, :-1]), both[:, -1:], condition, generator)
+        clean, cover = self.backbone.encode(both[:, :-1]), both[:, -1:]
+        told = self._told(cover, step) if self.backbone.takes_masks else None
+        return Batch(clean, cover, condition, generator, told)
+
+    def _told(self, cover: torch.Tensor, step: int) -> torch.Tensor:
+        """The masks but for a share of them, so that the rare class is known without one too."""
+        rng = partitions.generator("told", self.request.seed, step)
+        told = torch.from_numpy(rng.random(len(cover)) >= UNTOLD)
+        return cover * told[:, None, None, None]
 
     def augmented(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Generator]:
         """Images with their mask as last channel, uint8 [N, C + 1, S, S], condition [N], and the

@@ -71,6 +71,7 @@ def _backward(backbone, batch: batches.Batch, defect: float, parts: int) -> floa
     device = backbone.device.type
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
         weight = None if defect == 1 else batches.weights(batch.cover, clean, defect)
+        backbone = backbone if batch.told is None else backbone.told(batch.told)
         start, n, total = generator.get_state(), len(clean), 0.0
         share = np.array_split(np.arange(n), processes.num_processes)[processes.process_index]
         for part in np.array_split(share, min(parts, len(share))):

@@ -221,7 +221,7 @@ def _room(name: str) -> None:
 
 def out_of_memory(name: str) -> StudyError:
     """Advice by numbers, for where not even one image fits."""
-    if name == "mini":
+    if name not in CARDS:
         return StudyError("out of memory on a single image: free some memory")
     card, total = CARDS[name], gpu_memory()
     return StudyError(
@@ -242,7 +242,7 @@ def feasible() -> pd.DataFrame:
     """Which backbones this machine could run: licence, needs in GB, `here` (yes, or what is
     missing).
     """
-    rows = [("mini", "CC BY-NC-SA 4.0", 0.02, 0.0, "yes")]
+    rows = [(name, "CC BY-NC-SA 4.0", 0.02, 0.0, "yes") for name in ("mini", "mini128")]
     for name, card in CARDS.items():
         licence = card.licence + (", gated" if card.gated else "")
         rows.append((name, licence, card.disk, card.memory, _here(name, card)))

@@ -12,7 +12,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -95,6 +95,10 @@ class Mini:
         bands = latents.float() * self.scales.to(latents)[:, None, None]
         pixels = haar.pixels(bands, self.levels)
         return pixels.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+
+    def told(self, masks: torch.Tensor) -> Self:
+        """This backbone, told by masks where the defects of its images lie; mini takes none."""
+        return self
 
     def rows(self, condition: torch.Tensor) -> torch.Tensor:
         """Rows of the embedding that these weights have: a domain that they never saw is OTHER."""
@@ -187,7 +191,6 @@ class Mini:
 
 
 _SCHEDULER = DDPMScheduler(**SCHEDULE)
-M = TypeVar("M", bound=Mini)
 
 
 def condition(domain: str) -> int:
@@ -207,7 +210,7 @@ def variable(name: str) -> str:
     return f"FSL_{name.upper()}"
 
 
-def create(scales: torch.Tensor, seed: int, kind: type[M] = Mini) -> M:
+def create(scales: torch.Tensor, seed: int, kind: type[Mini] = Mini) -> Mini:
     """An untrained mini with random weights from `seed`."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -232,7 +235,7 @@ def save(model: Mini, path: Path, about: dict) -> None:
     )
 
 
-def load(path: Path | None = None, device: str = "cpu", kind: type[M] = Mini) -> M:
+def load(path: Path | None = None, device: str = "cpu", kind: type[Mini] = Mini) -> Mini:
     """Load pretrained weights (those in use, if no path is given) as float32, in eval mode.
 
     Raises StudyError where the file is missing or damaged.

@@ -25,7 +25,7 @@ MARKS = structures.CHANNELS * BLOCK**2
 
 @dataclass
 class Mini128(mini.Mini):
-    """The backbone; `marks` [N, 128, 16, 16] is what the masks say of the images at hand, or None."""
+    """The backbone. marks [N, 128, 16, 16]: what masks say of the images at hand, or None."""
 
     marks: torch.Tensor | None = None
 

@@ -223,9 +223,8 @@ class Pretraining:
         fast = precision.bfloat16(self.device)
         with torch.autocast(self.device, torch.bfloat16, enabled=fast):
             clean, condition = self.model.encode(pixels), condition.to(self.device)
-            model = self.model.told(masks) if masked else self.model
             weight = batches.weights(masks, clean, DRAWN_WEIGHT) if masked else None
-            loss = model.loss(clean, condition, generator, weight).mean()
+            loss = self.model.told(masks).loss(clean, condition, generator, weight).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)

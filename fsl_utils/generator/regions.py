@@ -116,7 +116,7 @@ def of_pool(backbone, pool, numbers, clean: torch.Tensor) -> np.ndarray:
             masks(pool.task, backbone.image_size),
         )
         marked = [
-            _warped(
+            warped(
                 found, flips, partitions.generator("region", pool.task.draw.number, pool.seed, i)
             )
             for i in numbers
@@ -132,7 +132,8 @@ def of_pool(backbone, pool, numbers, clean: torch.Tensor) -> np.ndarray:
     return np.stack([feathered(mask) for mask in marked])[:, None]
 
 
-def _warped(found: np.ndarray, flips: str, rng: np.random.Generator) -> np.ndarray:
+def warped(found: np.ndarray, flips: str, rng: np.random.Generator) -> np.ndarray:
+    """One of the masks, bool [n, S, S], at a random place: bool [S, S]."""
     mask = found[rng.integers(len(found))]
     return moved(mask, placement(mask, flips, rng))
 

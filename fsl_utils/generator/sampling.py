@@ -17,14 +17,15 @@ from fsl_utils import StudyError, store
 from fsl_utils.data import images, partitions
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import adapter as adapters
-from fsl_utils.generator import backbones, hub, mini, regions
+from fsl_utils.generator import backbones, hub, layouts, mini, regions
 from fsl_utils.generator.adapter import AdapterRequest
 from fsl_utils.request import Request
 
 CHUNK = 50
 # from_shot, from_common: image-to-image from a shot or a common training image of the draw.
-# inpaint: a region of the latter.
-MODES = ("noise", "from_shot", "from_common", "inpaint")
+# inpaint: a region of the latter. mask: from noise, told by a mask where the defect lies.
+MODES = ("noise", "from_shot", "from_common", "inpaint", "mask")
+FROM_NOISE = ("noise", "mask")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class PoolRequest(Request):
     def __post_init__(self):
         if self.mode not in MODES:
             raise StudyError(f"unknown mode '{self.mode}': known are {', '.join(MODES)}")
+        if self.mode == "mask" and self.backbone.name != "mini128":
+            raise StudyError(
+                f"mode 'mask' is for mini128, not for {self.backbone.name}: set "
+                "backbone='mini128' and image_size=128, or mode='noise'"
+            )
         if not 0 < self.strength <= 1:
             raise StudyError(f"strength is {self.strength}: take a value in (0, 1]")
 
@@ -79,8 +85,12 @@ class PoolRequest(Request):
             "condition": "rare" if self.condition == mini.RARE else "common",
             "adapter": self.adapter.key if self.adapter else None,
         }
-        if self.mode != "noise":  # its sources are images of the draw
-            params |= {"strength": float(self.strength), **self.task.params()}
+        if self.mode not in FROM_NOISE:  # its sources are images of the draw
+            params |= {"strength": float(self.strength)}
+        if self.mode != "noise":
+            params |= self.task.params()
+        if self.mode == "mask":
+            params |= {"layout": layouts.SETTINGS}
         if self.mode == "inpaint":
             params |= {"region": regions.SETTINGS}
         return params
@@ -97,7 +107,10 @@ def chunks(pool: PoolRequest, n: int, device: str = "cpu") -> Iterator[np.ndarra
             nonlocal backbone
             backbone = backbone or open_backbone(pool, device)
             numbers = range(number * CHUNK, (number + 1) * CHUNK)  # noqa: B023
-            np.savez_compressed(folder / "images.npz", images=sample(backbone, pool, numbers))
+            made = {"images": sample(backbone, pool, numbers)}
+            if pool.mode == "mask":
+                made["masks"] = layouts.of_pool(pool, numbers, backbone.image_size)
+            np.savez_compressed(folder / "images.npz", **made)
 
         folder = store.make("pool", {**pool.params(), "chunk": number}, build, device=device)
         with np.load(folder / "images.npz", allow_pickle=False) as file:
@@ -147,7 +160,7 @@ def sample(backbone, pool: PoolRequest, numbers) -> np.ndarray:
 
 @torch.inference_mode()
 def _sample_batch(backbone, pool: PoolRequest, numbers) -> np.ndarray:
-    n = len(numbers)
+    n, size = len(numbers), backbone.image_size
     noise = torch.stack(
         [
             torch.randn(
@@ -162,13 +175,15 @@ def _sample_batch(backbone, pool: PoolRequest, numbers) -> np.ndarray:
     noise = noise.to(backbone.device, backbone.dtype)
     solver = backbone.solver(pool.steps)
     timesteps, latents = solver.timesteps, noise
-    if pool.mode != "noise":
+    if pool.mode == "mask":
+        backbone = backbone.told(torch.from_numpy(layouts.of_pool(pool, numbers, size)))
+    if pool.mode not in FROM_NOISE:
         # As diffusers' image-to-image pipelines: the last `strength` of the steps, from the noised
         # source.
         skipped = min(pool.steps - 1, round(pool.steps * (1 - pool.strength)))
         timesteps = timesteps[skipped:]
         solver.set_begin_index(skipped)
-        begin_with = pool.task.images(backbone.image_size)[sources(pool, numbers)]
+        begin_with = pool.task.images(size)[sources(pool, numbers)]
         clean = backbone.encode(begin_with)
         latents = solver.add_noise(clean, noise, timesteps[:1].repeat(n))
     if pool.mode == "inpaint":
@@ -212,9 +227,9 @@ def _guided(backbone, latents, timesteps, condition, guidance: float) -> torch.T
 
 def sources(pool: PoolRequest, numbers) -> np.ndarray | None:
     """Positions in the domain's table of the images that `numbers` of a pool start from, [n]; None
-    for mode 'noise'.
+    where they start from noise.
     """
-    if pool.mode == "noise":
+    if pool.mode in FROM_NOISE:
         return None
     rows = pool.task.draw.shots if pool.mode == "from_shot" else pool.task.draw.common
     return np.array(

@@ -72,6 +72,8 @@ PAPER = dict(
 PRESETS = {"": {}, "paper": PAPER}
 BACKBONES = {
     "mini": (FineTuning, {}),
+    # With common images beside them, whose empty masks say what no mark means.
+    "mini128": (FineTuning, dict(learning_rate=1e-3, prior=0.4, defect=5.0)),
     "sd15": (LargeFineTuning, {}),
     "flux2-klein-4b": (LargeFineTuning, {}),
     "flux2-dev": (LargeFineTuning, PAPER),

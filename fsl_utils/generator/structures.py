@@ -70,7 +70,7 @@ def _painted(size: int, drawn: list) -> np.ndarray:
 
 
 def _line(size: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Points [K, 2] of a line that wanders across the image, and its width: 1 to 2 pixels of 128."""
+    """Points [K, 2] of a line that wanders, and its width: 1 to 2 pixels of 128."""
     steps = rng.integers(3, 10)
     bend = np.cumsum(rng.normal(0, 0.35, steps)) + rng.uniform(0, 2 * np.pi)
     length = size * rng.uniform(0.15, 1.1) / steps

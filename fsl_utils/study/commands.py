@@ -42,7 +42,8 @@ def pretrain(arguments) -> None:
     """Train mini's weights on base partitions."""
     from fsl_utils import store
     from fsl_utils.data import domains as datasets
-    from fsl_utils.generator import mini
+    from fsl_utils.data.corpora import CORPORA
+    from fsl_utils.generator import backbones, mini
     from fsl_utils.generator import pretrain as training
 
     own = {
@@ -57,17 +58,20 @@ def pretrain(arguments) -> None:
         else datasets.load(name)
         for name in names
     ]
-    start = arguments.start or (mini.SHIPPED if "folder" in names else None)
-    own_name = "pretrain-folder" if "folder" in names else "pretrain"
+    kind = backbones.MINIS[arguments.backbone]
+    start = arguments.start or (mini.weights(kind) if "folder" in names else None)
+    own_name = f"pretrain-{kind.name}{'-folder' * ('folder' in names)}"
     folder = arguments.out or store.root() / own_name
-    for row in training.run(tasks, arguments.steps, folder, start):
+    corpora = CORPORA if arguments.corpora else ()
+    for row in training.run(tasks, arguments.steps, folder, start, kind=kind, corpora=corpora):
         if "held_out" in row:
             print(
                 f"step {row['step']:6d} of {arguments.steps}   loss {row['mean_loss']:.4f}   "
                 f"held out {row['held_out']:.4f}   {row['seconds']:.0f} s",
                 flush=True,
             )
-    print(f"weights: {folder / 'mini.safetensors'} (set FSL_MINI to this path to use them)")
+    path, variable = folder / f"{kind.name}.safetensors", mini.variable(kind.name)
+    print(f"weights: {path} (set {variable} to this path to use them)")
 
 
 def tune(arguments) -> None:

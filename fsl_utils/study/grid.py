@@ -47,7 +47,8 @@ STAGES = {
 }
 MOST = 1_000_000  # runs of a file
 LOOKED = 200  # draws that are made before a grid begins, 10 ms each
-PIXELS = {"mini": 64, "sd15": 512, "flux2-klein-4b": 512, "flux2-dev": 512}  # that each paints
+# That each paints; a mini paints no other size.
+PIXELS = {"mini": 64, "mini128": 128, "sd15": 512, "flux2-klein-4b": 512, "flux2-dev": 512}
 TASK = (
     "domain",
     "rare_class",
@@ -158,7 +159,9 @@ def _checked(given: dict) -> dict:
     size, backbone = run["image_size"], run["backbone"]
     settings.of(run["domain"], backbone, run["preset"])
     paints = any(arms.get(name).source.pools for name, _ in planned(run))
-    if paints and (size > PIXELS[backbone] or (backbone == "mini" and size != PIXELS["mini"])):
+    if paints and (
+        size > PIXELS[backbone] or (backbone.startswith("mini") and size != PIXELS[backbone])
+    ):
         raise StudyError(
             f"image_size is {size}, but {backbone} paints {PIXELS[backbone]} pixels: "
             f"set image_size: {PIXELS[backbone]}"

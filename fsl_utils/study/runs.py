@@ -70,12 +70,15 @@ def _data_hash(*task: str) -> str:
 
 
 def _base(backbone: str, quantise: str) -> str:
-    """What names the backbone's weights. For mini without its module, which takes 700 MB."""
-    if backbone == "mini":
-        shipped = ROOT / "fsl_utils" / "generator" / "weights" / "mini.safetensors"
-        path = Path(os.environ.get("FSL_MINI") or shipped)
+    """What names the backbone's weights. For a mini without its module, which takes 700 MB."""
+    if backbone.startswith("mini"):
+        shipped = ROOT / "fsl_utils" / "generator" / "weights" / f"{backbone}.safetensors"
+        variable = f"FSL_{backbone.upper()}"
+        path = Path(os.environ.get(variable) or shipped)
         if not path.is_file():
-            raise StudyError(f"{path}: the weights of mini are not there; leave FSL_MINI unset")
+            raise StudyError(
+                f"{path}: the weights of {backbone} are not there; leave {variable} unset"
+            )
         return _hash(path, os.stat(path).st_mtime_ns)
     from fsl_utils.generator import backbones
 
