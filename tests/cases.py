@@ -5,11 +5,15 @@ rare), else `good`. What each case should give stands in its docstring.
 """
 
 import os
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from fsl_utils.data import domains
 
 
 def pixels(seed, rare, size=(96, 96)):
@@ -195,3 +199,33 @@ def colour(root, objects=60):
                 below = Path(root) / "ground_truth" / name / f"{path.stem}_mask.png"
                 below.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(np.uint8(255) * mask).save(below)
+
+
+PATTERN = r"part(\d+)_"
+
+
+@pytest.fixture
+def root(tmp_path, own_store, monkeypatch):
+    monkeypatch.delenv("FSL_FOLDER", raising=False)
+    monkeypatch.delenv("FSL_PARTITION", raising=False)
+    return tmp_path / "parts"
+
+
+def load(root, rare="scratch", pattern=PATTERN, **more):
+    return domains.load("folder", rare, folder=str(root), group_pattern=pattern, **more)
+
+
+def note(domain, words) -> str:
+    """The one note that holds `words`, a regular expression."""
+    (found,) = [n for n in domain.notes if re.search(words, n)]
+    return found
+
+
+def bar(pixels):
+    """Mean brightness of the top third less that of the bottom: where the bar is."""
+    third = pixels.shape[-2] // 3
+    return pixels[..., :third, :].mean((1, 2, 3)) - pixels[..., -third:, :].mean((1, 2, 3))
+
+
+def side(domain):
+    return domain.table.set_index("image")["partition"]

@@ -14,7 +14,10 @@ from fsl_utils.generator import mini
 @pytest.fixture(scope="session", autouse=True)
 def session_store(tmp_path_factory):
     before = os.environ.get("FSL_STORE")
-    os.environ["FSL_STORE"] = str(tmp_path_factory.mktemp("store"))
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # one for all workers: the store is made for several writers
+    os.environ["FSL_STORE"] = str(base / "store")
     yield
     if before is None:
         del os.environ["FSL_STORE"]
