@@ -39,6 +39,15 @@ def test_no_output_is_stored_and_links_lead_somewhere(path):
         assert set(links) >= {each.name for each in STEPS} | {"../results/findings.md"}
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_each_says_what_it_answers_and_ends_with_what_this_run_says(path):
+    first, *_, last = texts(path)
+    assert all(f"**{word}:**" in first for word in ("Answers", "Takes", "Needs"))
+    assert "**What this does not show:**" in last and re.search(r"\*\*Next:\*\*.*\.ipynb\)", last)
+    if path != START:  # a sentence made of its numbers
+        assert re.search(r"\b(closings|headlines)\.\w+\(", code(path)[-1].source)
+
+
 def test_the_first_page_runs_and_shows_the_pipeline(tmp_path):
     cells = code(run("00_start", tmp_path))
     assert sum("image/png" in o.get("data", {}) for c in cells for o in c.outputs) == 1

@@ -12,12 +12,14 @@ from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
+from fsl_utils import metrics
 from fsl_utils.data import partitions
 from fsl_utils.data.datasets.groups import joined, suggestion
 from fsl_utils.data.datasets.tables import some
 
 SIZE = 64  # of the images that are compared, pixels
 FALSE_ALARM = 1e-4  # share of pairs of different groups that the threshold lets through
+RESAMPLES = 400  # of the test groups
 _BLOCK = 1000
 _BINS = np.linspace(-1, 1, 200_001)
 
@@ -215,9 +217,9 @@ def nearest_neighbour(table: pd.DataFrame, pixels: np.ndarray) -> dict:
     """A rule that learns nothing: a test image gets the label of the most similar development
     image.
 
-    Returns auroc (of similarity to the nearest rare minus to the nearest common image), recall and
-    false_alarms of the rule. High only if test images have siblings in development, or the task is
-    trivial.
+    Returns auroc (of similarity to the nearest rare minus to the nearest common image) with low and
+    high, 95 % over whole test groups (the Bayesian bootstrap), and recall and false_alarms of the
+    rule. High only if test images have siblings in development, or the task is trivial.
     """
     vectors = fingerprints(pixels)
     partition, labels = table["partition"].to_numpy(), table["label"].to_numpy()
@@ -229,8 +231,14 @@ def nearest_neighbour(table: pd.DataFrame, pixels: np.ndarray) -> dict:
         )
         distance[label] = known.kneighbors(vectors[test])[0][:, 0]
     margin, truth = distance[0] - distance[1], labels[test]
+    group = np.unique(whole_groups(table)[test], return_inverse=True)[1]
+    weights = np.random.default_rng(0).exponential(size=(group.max() + 1, RESAMPLES))
+    resampled = metrics.weighted("auroc", truth, margin, group, weights)
+    low, high = np.quantile(resampled, [0.025, 0.975])
     return {
         "auroc": float(roc_auc_score(truth, margin)),
+        "low": float(low),
+        "high": float(high),
         "recall": float((margin[truth == 1] > 0).mean()),
         "false_alarms": float((margin[truth == 0] > 0).mean()),
     }

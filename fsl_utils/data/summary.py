@@ -86,6 +86,8 @@ def leak_table(by_group: domains.Domain, by_image: domains.Domain) -> pd.DataFra
                     domain.table
                 ),
                 "1-nearest-neighbour AUROC": rule["auroc"],
+                "low": rule["low"],
+                "high": rule["high"],
                 "recall": rule["recall"],
                 "false alarms": rule["false_alarms"],
             }
