@@ -61,7 +61,7 @@ def contrast(study: Resampled, arm: tuple[str, float], control: tuple[str, float
     return names | combination(study, {arm: 1, control: -1} if arm != control else {arm: 0})
 
 
-def _family(rows: list[dict]) -> pd.DataFrame:
+def family(rows: list[dict]) -> pd.DataFrame:
     """Contrasts tested together, with p after Holm and verdict."""
     table = pd.DataFrame(rows)
     if table.empty:
@@ -77,7 +77,7 @@ def against(study: Resampled, control: str, ratio: float = PRIMARY[1]) -> pd.Dat
     """
     baseline = study.at(control, ratio)
     keys = [study.at(arm, ratio) for arm in study.arms if arm != control]
-    return _family([contrast(study, key, baseline) for key in keys if key] if baseline else [])
+    return family([contrast(study, key, baseline) for key in keys if key] if baseline else [])
 
 
 def bold_before(families: pd.DataFrame) -> pd.DataFrame:
@@ -114,7 +114,7 @@ def gains(study: Resampled, control: str) -> pd.DataFrame:
         if key[0] != control and study.at(control, key[1]):
             families.setdefault(key[0], []).append(key)
     tables = [
-        _family([contrast(study, key, study.at(control, key[1])) for key in keys])
+        family([contrast(study, key, study.at(control, key[1])) for key in keys])
         for keys in families.values()
         if any(ratio > 0 for _, ratio in keys)
     ]

@@ -120,6 +120,21 @@ def claims(rows: pd.DataFrame) -> str:
     return f"{rows['claim'].nunique()} claims on {len(rows)} tasks in all; {told}."
 
 
+def classifiers(rows: pd.DataFrame) -> str:
+    """Which classifiers on the real shots alone are shown to differ from the probe."""
+    alone = rows[(rows["arm"] == "real") & rows["difference"].notna()]
+    shown = alone[alone["verdict"].isin(contrasts.SHOWN)]
+    if shown.empty:
+        return "No other classifier is shown to differ from the probe on the real shots alone."
+    parts = []
+    for verdict, part in shown.groupby("verdict"):
+        names = [
+            f"{r['classifier']} ({r['domain']}, {r['n_real']} shots)" for _, r in part.iterrows()
+        ]
+        parts.append(f"{verdict} than the probe: {_listed(names)}")
+    return "; ".join(parts).capitalize() + "."
+
+
 def headroom(rows: pd.DataFrame) -> str:
     """On how many tasks there is anything to gain. rows: of `headroom.room`."""
     told = ", ".join(f"{verdict} on {n}" for verdict, n in rows["verdict"].value_counts().items())

@@ -57,6 +57,36 @@ def headroom(rows: pd.DataFrame) -> table.Table:
     return table.unmarked(cells, "* by a power law over the numbers of images that were run.")
 
 
+def classifiers(rows: pd.DataFrame) -> table.Table:
+    """Classifiers and free arms, a row each, a column a task; rows: of `classifiers.compare`."""
+    tasks = [f"{domain}, {shots} shots" for domain, shots in zip(rows["domain"], rows["n_real"])]
+    shown = rows.assign(
+        task=tasks,
+        name=rows["classifier"]
+        + ", "
+        + rows["arm"]
+        + rows["ratio"].map(" {:g}x".format).where(rows["ratio"] > 0, ""),
+        text=[_level_and_gain(row) for row in rows.to_dict("records")],
+        bold=rows["verdict"].isin(contrasts.SHOWN),
+    )
+    order = list(dict.fromkeys(shown["name"]))
+    columns = list(dict.fromkeys(tasks))
+    cells, bold = (
+        shown.pivot(index="name", columns="task", values=value).loc[order, columns]
+        for value in ("text", "bold")
+    )
+    foot = (
+        f"{words.metric(rows.iloc[0])}: mean over draws (standard deviation), then minus "
+        f"{rows['control'].iloc[0]} on the same draws. {table.FOOT}"
+    )
+    return table.headed("classifier, arm", cells, bold.fillna(False).astype(bool), foot)
+
+
+def _level_and_gain(row: dict) -> str:
+    level = f"{table.number(row['level'], '')} ({table.number(row['sd'], '')})"
+    return " ".join(filter(None, [level, table.interval(row)]))
+
+
 def arms(rows: pd.DataFrame, levels: pd.DataFrame) -> table.Table:
     """Arms against one control, a row an arm, a column a study with the control's level.
 

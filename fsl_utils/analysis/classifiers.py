@@ -1,0 +1,40 @@
+"""Classifiers beside one another on one task: which of what costs nothing is best?"""
+
+import pandas as pd
+
+from fsl_utils.analysis import contrasts
+from fsl_utils.analysis.resampling import Resampled, resample
+from fsl_utils.analysis.tables import TASK_COLUMNS
+
+OWN = ("classifier", "init")  # columns in which the classifiers of a task differ
+BASELINE = ("probe", "real")
+
+
+def compare(cells: pd.DataFrame, scores: pd.DataFrame, metric: str = "pr_auc") -> pd.DataFrame:
+    """Every classifier and arm of a task against BASELINE: one family of tests a task.
+
+    A row each, columns classifier, arm, ratio, level with its interval (level_low, level_high) and
+    the spread over draws (sd), those of `contrasts.contrast` over the draws that both have, p_holm
+    and verdict. Images of one size and one number of shots make a task. Empty where no task has
+    the baseline and another classifier.
+    """
+    tables = []
+    for _, task in cells.groupby([name for name in TASK_COLUMNS if name not in OWN]):
+        names = task["classifier"] + "|" + task["arm"]
+        study = resample(task.assign(arm=names, classifier="", init=""), scores, metric)
+        baseline = study.at("|".join(BASELINE), 0)
+        if baseline and task["classifier"].nunique() > 1:
+            tables.append(contrasts.family([_row(study, key, baseline) for key in study.points.T]))
+    return pd.concat([pd.DataFrame(), *tables], ignore_index=True)
+
+
+def _row(study: Resampled, key: tuple[str, float], baseline: tuple[str, float]) -> dict:
+    row = contrasts.contrast(study, key, baseline)
+    draws, _ = study.shared(key)
+    points = study.points.loc[key].iloc[draws]
+    low, high = study.interval(study.replicates[key][draws])
+    row["classifier"], row["arm"] = key[0].split("|")
+    level = {"level": points.mean(), "level_low": low, "level_high": high, "sd": points.std()}
+    if key == baseline:
+        row |= dict.fromkeys(("difference", "low", "high", "p"), float("nan"))
+    return row | level | {"control": " ".join(BASELINE)}
