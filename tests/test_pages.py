@@ -31,6 +31,9 @@ TILES = "domain == 'magnetic_tile' and rare_class == 'any_defect'"
 XRAYS = "domain == 'chestxray14' and rare_class == 'Effusion'"
 PROBE = "classifier == 'probe'"
 RESNET = "classifier == 'resnet18'"
+FREE = "results/details/baselines/classifiers.csv"
+FORTY = "n_real == 40 and arm == 'real'"
+CRACKS = "domain == 'pv_cracks'"
 INTERVAL = "difference low high"
 REAL = "difference_real low_real high_real"
 DRAWS = f"{PROBE} and arm == 'real' and draw < 10 and {TILES}"
@@ -43,6 +46,16 @@ def arm(name: str, ratio: int = 4) -> str:
 # Page, snippet, CSV, rows, columns: the last numbers of a snippet are the columns' means over rows.
 # Figures of the audit have no CSV; they stand in one marked sentence of either page.
 NUMBERS = [
+    ("README.md", "mended probe scores .860", FREE, (CELLS, PROBE, FORTY), "level"),
+    (
+        *("README.md", "the first one .769", FREE),
+        *((CELLS, "classifier == 'probe_first'", FORTY), "level"),
+    ),
+    (
+        *("README.md", "discriminant scores .929", FREE),
+        *((CRACKS, "classifier == 'whitened'", FORTY), "level"),
+    ),
+    ("README.md", "the probe .862", FREE, (CRACKS, PROBE, FORTY), "level"),
     ("README.md", "old probe by +.008", PRIMARY, (CELLS, PROBE), "difference_real"),
     ("README.md", "On tiles it changed it by -.028", PRIMARY, (TILES, PROBE), "difference_real"),
     ("README.md", "it changed it by +.014", PRIMARY, (XRAYS, PROBE), "difference_real"),

@@ -66,7 +66,7 @@ def classifiers(rows: pd.DataFrame) -> table.Table:
         + ", "
         + rows["arm"]
         + rows["ratio"].map(" {:g}x".format).where(rows["ratio"] > 0, ""),
-        text=[_level_and_gain(row) for row in rows.to_dict("records")],
+        text=[_level_and_gain(row, rows["n_draws"].max()) for row in rows.to_dict("records")],
         bold=rows["verdict"].isin(contrasts.SHOWN),
     )
     order = list(dict.fromkeys(shown["name"]))
@@ -82,9 +82,13 @@ def classifiers(rows: pd.DataFrame) -> table.Table:
     return table.headed("classifier, arm", cells, bold.fillna(False).astype(bool), foot)
 
 
-def _level_and_gain(row: dict) -> str:
-    level = f"{table.number(row['level'], '')} ({table.number(row['sd'], '')})"
-    return " ".join(filter(None, [level, table.interval(row)]))
+def _level_and_gain(row: dict, most: int) -> str:
+    n = row["n_draws"]
+    few = f"{n} draw{'s' * (n != 1)}" if n < most else ""
+    beside = "; ".join(filter(None, [table.number(row["sd"], ""), few]))
+    return " ".join(
+        filter(None, [table.number(row["level"], ""), f"({beside})", table.interval(row)])
+    )
 
 
 def arms(rows: pd.DataFrame, levels: pd.DataFrame) -> table.Table:
