@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from fsl_utils import StudyError
 from fsl_utils.classifier import probe
 from fsl_utils.decision import candidates, evidence, folds, recommendation, room
 from fsl_utils.decision.candidates import Candidate, beside, linear, training
@@ -193,25 +194,22 @@ def test_what_is_chosen_is_not_what_is_scored():
     fold = folds.assign(seen.labels, seen.groups, 2)
     *_, found = evidence.gather(seen, [guess(i) for i in range(20)], fold)
     best = max(found.levels[name][:, 0].mean() for name in found.outer)
-    scores, chosen = evidence.procedure(found)
-    nested = found.values(scores)[:, 0].mean()
-    assert nested < best - 0.03 and len(chosen) == 2 and len(chosen[0]) == 5
+    values, chosen = evidence.procedure(found, "guess 0")
+    assert values[:, 0].mean() < best - 0.03 and len(chosen) == 2 and len(chosen[0]) == 5
 
 
 def test_the_simplest_within_one_standard_error():
-    base = np.random.default_rng(0).normal(0.8, 0.05, (1, 201))
-    base[0, 0] = 0.8
-    noise = np.random.default_rng(1).normal(0, 0.02, (1, 201))
-    near, far = base + 0.01 + noise, base + 0.1 + noise
-    near[0, 0], far[0, 0] = 0.81, 0.9
-    assert evidence.simplest({"plain": base, "near": near}) == "plain"
-    assert evidence.simplest({"plain": base, "near": near, "far": far}) == "far"
+    def values(level):
+        return np.append(level, np.random.default_rng(0).normal(level, 0.05, 200))[None]
+
+    plain, near, far = values(0.80), values(0.84), values(0.90)
+    assert evidence.simplest({"plain": plain, "near": near}) == "plain"
+    assert evidence.simplest({"near": near, "plain": plain}) == "near"
+    assert evidence.simplest({"plain": plain, "near": near, "far": far}) == "far"
 
 
 def test_a_way_that_cannot_be_fitted_is_left_out_with_its_reason():
     def broken(seen, rows):
-        from fsl_utils import StudyError
-
         raise StudyError("it lacks a thing")
 
     way = Candidate("broken", "broken", "free", "pooled", broken)
@@ -232,3 +230,20 @@ def test_a_second_run_fits_nothing(strong, monkeypatch):
     monkeypatch.setattr(probe, "fit", None)
     answer, _ = decide(Made("strong", 20, 4.0), [*WAYS, painted(useless)])
     assert answer.params() == strong[0].params()
+
+
+def test_no_time_goes_to_a_generator_where_nothing_could_be_seen(strong):
+    assert "would add less" in recommendation.nothing_to_gain(strong[1], WAYS)
+    _, six = decide(Made("six", 6, 4.0))
+    assert "6 groups could not show" in recommendation.nothing_to_gain(six, WAYS)
+
+
+def test_a_level_without_error_is_not_called_certain(strong):
+    answer, found = strong
+    assert answer.score["value"] == 1 and answer.score["low"] == 1 - 3 / found.rare_groups
+
+
+def test_groups_that_cannot_be_held_out_twice_are_an_error():
+    seen = Made("three", 3, 4.0)
+    with pytest.raises(StudyError, match="at least 4 groups"):
+        folds.assign(seen.labels, seen.groups, 2)

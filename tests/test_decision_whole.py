@@ -3,10 +3,12 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from fsl_utils.__main__ import main
-from fsl_utils.decision import prediction, takeaway
+from fsl_utils.decision import intake, prediction, synthesis, takeaway
+from fsl_utils.decision.seen import Seen
 
 
 @pytest.mark.slow
@@ -32,3 +34,22 @@ def test_the_whole_way_on_a_small_real_folder(elpv, tmp_path, own_store):
     names, _ = prediction.looked_at(root, model)
     assert len(model.predict([root / name for name in names])) == len(names)
     assert model.card["format"] == takeaway.FORMAT
+
+
+@pytest.mark.slow
+def test_the_synthetic_way_learns_from_its_training_part_alone(own_store):
+    """Two steps of an adapter: the pictures are noise, their number, labels and weights are not."""
+    taken = intake.demonstration()
+    seen = Seen(taken.domain, 64)
+    way = synthesis.way(adapter_steps=2, ratio=1)
+    rare, common = (np.flatnonzero(seen.labels == label)[:20] for label in (1, 0))
+    rows = np.concatenate([rare, common])
+    task = synthesis.task(seen, rows)
+    assert set(task.draw.shots) == set(rare) and set(task.draw.common) == set(common)
+    assert not len(task.draw.validation) and not len(task.draw.more)
+    scores = way.scores(seen, rows, np.arange(len(seen.labels)))
+    assert scores.shape == seen.labels.shape and np.isfinite(scores).all()
+    origin, pixels, labels = way.added(seen, rows)
+    assert origin == "synthetic" and pixels.shape == (40, 1, 64, 64) and labels.sum() == 20
+    made, nearest = synthesis.examples(seen, rows, 4, way.settings["synthesis"])
+    assert made.shape == nearest.shape == (4, 1, 64, 64)

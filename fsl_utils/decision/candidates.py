@@ -69,7 +69,10 @@ def gaussians(layers: list[np.ndarray]) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way. takes: what it sees (`seen.TAKES`). settings: what else determines it."""
+    """One way. takes: what it sees (`seen.TAKES`). settings: what else determines it.
+
+    added: (seen, rows) -> origin, pixels and labels of the images that it adds to the real ones.
+    """
 
     name: str
     title: str
@@ -79,6 +82,7 @@ class Candidate:
     settings: dict = field(default_factory=dict, compare=False)
     nested: bool = True  # whether it is fitted for the inner choice too
     repeated: bool = True  # whether it is fitted in every repeat, or in the first alone
+    added: Callable | None = field(default=None, repr=False, compare=False)  # see `takeaway`
 
     def params(self) -> dict:
         """What determines its scores beside images and rows, as part of a key."""
@@ -136,6 +140,12 @@ def _augmented(seen, rows):
     return linear(probe.fit(beside(real, copies[known], seen.labels[parents[known]])))
 
 
+def _copies(seen, rows):
+    pixels, parents = seen.augmented_pixels()
+    known = np.isin(parents, rows)
+    return "augmented", pixels[known], seen.labels[parents[known]]
+
+
 def _mahalanobis(seen, rows):
     common = at(seen.of("stages"), rows[seen.labels[rows] == 0])
     tensors = gaussians(common)
@@ -164,7 +174,7 @@ FREE = (
     ),
     Candidate(
         "augment", "the same regression with strongly augmented copies", "free", "pooled",
-        _augmented, {"probe": probe.SETTINGS},
+        _augmented, {"probe": probe.SETTINGS}, added=_copies,
     ),
     Candidate(
         "mahalanobis", "an anomaly detector that learns from your common images alone", "free",

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.special import logit
-from sklearn.linear_model import LogisticRegression
 
 from fsl_utils import StudyError, metrics, store
 from fsl_utils.analysis.resampling import REPLICATES, group_weights, interval, over_draws
@@ -153,55 +151,54 @@ def _scores(seen, candidate: Candidate, rows: np.ndarray, scored: np.ndarray) ->
 
 
 def simplest(values: dict[str, np.ndarray]) -> str:
-    """The one-standard-error rule: the first candidate, in the order given, that lies within one
-    standard error of the paired difference from the best. values: name -> [R, 1 + B]."""
+    """The one-standard-error rule (Breiman et al. 1984): the first candidate, in the order given,
+    that lies within one standard error of the best one's value. values: name -> [R, 1 + B].
+
+    The error is that of the best value itself, not of the paired difference: with ten groups the
+    latter is a small number that is hardly known.
+    """
     best = max(values, key=lambda name: values[name][:, 0].mean())
-    for name, value in values.items():
-        both = min(len(value), len(values[best]))
-        behind = values[best][:both] - value[:both]
-        error = over_draws(behind[:, 1:]).std() if both > 1 else behind[0, 1:].std()
-        if behind[:, 0].mean() <= error:
-            return name
-    return best
+    spread = values[best][:, 1:]
+    error = over_draws(spread).std() if len(spread) > 1 else spread.std()
+    enough = values[best][:, 0].mean() - error
+    return next(name for name, value in values.items() if value[:, 0].mean() >= enough)
 
 
-def procedure(evidence: Evidence) -> tuple[np.ndarray, list[list[str]]]:
-    """Scores [R, N] of the whole procedure: in each fold of the candidate that the other folds
+def procedure(evidence: Evidence, plain: str) -> tuple[np.ndarray, list[list[str]]]:
+    """The metric [R, 1 + B] of the whole procedure, in each fold with the way that the other folds
     choose; and the names of those chosen, [R][K].
 
-    Different candidates have different scales: each is brought to a probability by a logistic fit
-    on the scores of the other folds.
+    Scores of different ways cannot be ranked together, and the metric of a fold alone is too good
+    where rare images are few. So it is the level of the plain way, which nobody chose, and the mean
+    over folds of what the chosen ways add to it there.
     """
-    repeats, n = evidence.fold.shape
-    scores, chosen = np.empty((repeats, n)), []
-    weights = evidence.weights[:, : 1 + CHOOSING]
+    repeats, folds = len(evidence.fold), int(evidence.fold.max()) + 1
+    values, chosen = evidence.levels[plain].copy(), []
     for repeat in range(repeats):
-        names = []
-        for k in range(int(evidence.fold[repeat].max()) + 1):
-            out = evidence.fold[repeat] == k
-            values = {}
-            for name, inner in evidence.inner.items():
-                label, group = evidence.labels[~out], evidence.groups[~out]
-                value = metrics.weighted(METRIC, label, inner[repeat, k][~out], group, weights)
-                values[name] = value[None]
-            name = simplest(values)
-            known = evidence.inner[name][repeat, k][~out]
-            scores[repeat, out] = calibrated(
-                known, evidence.labels[~out], evidence.outer[name][repeat, out]
-            )
-            names.append(name)
+        names = [_choice(evidence, repeat, k) for k in range(folds)]
+        for k, name in enumerate(names):
+            if name != plain:
+                one, other = (_in_fold(evidence, each, repeat, k) for each in (name, plain))
+                values[repeat] += (one - other) / folds
         chosen.append(names)
-    return scores, chosen
+    return values.clip(0, 1), chosen
 
 
-def calibrated(known: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """`scores` [M] in 0..1 as probabilities, by a logistic fit of `labels` on `known` scores [N]
-    (Platt 1999). The order stays."""
-    model = LogisticRegression().fit(_logit(known), labels)
-    if not model.coef_[0, 0] > 0:  # known scores that point the wrong way are no scale
-        return scores
-    return model.predict_proba(_logit(scores))[:, 1]
+def _choice(evidence: Evidence, repeat: int, k: int) -> str:
+    """The way that the folds other than k choose."""
+    known, weights = evidence.fold[repeat] != k, evidence.weights[:, : 1 + CHOOSING]
+    labels, groups = evidence.labels[known], evidence.groups[known]
+    return simplest(
+        {
+            name: metrics.weighted(METRIC, labels, inner[repeat, k][known], groups, weights)[None]
+            for name, inner in evidence.inner.items()
+        }
+    )
 
 
-def _logit(scores: np.ndarray) -> np.ndarray:
-    return logit(np.clip(scores, 1e-9, 1 - 1e-9))[:, None]
+def _in_fold(evidence: Evidence, name: str, repeat: int, k: int) -> np.ndarray:
+    """The metric of a way in one fold alone, [1 + B]."""
+    out = evidence.fold[repeat] == k
+    scores = evidence.outer[name][repeat, out]
+    labels, groups = evidence.labels[out], evidence.groups[out]
+    return metrics.weighted(METRIC, labels, scores, groups, evidence.weights)

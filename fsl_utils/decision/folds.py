@@ -4,6 +4,7 @@ from itertools import combinations
 
 import numpy as np
 
+from fsl_utils import StudyError
 from fsl_utils.data import partitions
 
 FOLDS = 5  # as many as there are groups with rare images, where these are fewer
@@ -22,8 +23,14 @@ def number(labels: np.ndarray, groups: np.ndarray) -> int:
 def assign(labels: np.ndarray, groups: np.ndarray, repeats: int, seed: int = 0) -> np.ndarray:
     """The fold of every image, int [repeats, N]: whole groups, rare images spread evenly.
 
-    labels [N], groups [N] (names or numbers). Each repeat shuffles the groups anew.
+    labels [N], groups [N] (names or numbers). Each repeat shuffles the groups anew. Raises
+    StudyError where the groups are too few.
     """
+    if not number(labels, groups):
+        raise StudyError(
+            f"nothing can be held out twice: at least {FEWEST} groups with images of either class "
+            "are needed; label more parts first"
+        )
     names, codes = np.unique(groups, return_inverse=True)
     counts = np.stack([np.bincount(codes[labels == c], minlength=len(names)) for c in (1, 0)])
     folds = number(labels, groups)

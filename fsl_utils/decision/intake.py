@@ -39,7 +39,7 @@ def of_folder(root: str, rare: str, common: str = "", group_pattern: str = "") -
     folder, its groups or its classes cannot be read as asked."""
     frame, notes = folder.read(root, group_pattern)
     table, common = labelled(frame, rare, common)
-    return _intake("folder", rare, common, table, notes)
+    return of_table("folder", rare, common, table, notes)
 
 
 def demonstration() -> Intake:
@@ -53,7 +53,7 @@ def demonstration() -> Intake:
         rows += list(partitions.spread(of_label, table["group"].to_numpy(), rng)[:n])
     table = table.iloc[np.sort(rows)].reset_index(drop=True)
     note = f"{DEMO[0]} rare and {DEMO[1]} common images of {len(whole.table)}: a demonstration"
-    return _intake("elpv", whole.rare_class, whole.common_class, table, [note])
+    return of_table("elpv", whole.rare_class, whole.common_class, table, [note])
 
 
 def classes(root: str, group_pattern: str = "") -> list[str]:
@@ -79,7 +79,8 @@ def labelled(frame: pd.DataFrame, rare: str, common: str = "") -> tuple[pd.DataF
     return domains.label(frame, rare, common), common
 
 
-def _intake(name: str, rare: str, common: str, table: pd.DataFrame, notes: list[str]) -> Intake:
+def of_table(name: str, rare: str, common: str, table: pd.DataFrame, notes: list[str]) -> Intake:
+    """A labelled table (of `domains.label`) as a user's data: leaks merged, everything counted."""
     table = table.assign(partition="development")
     given = Domain(name, rare, common, "group", table)
     leaks = duplicates.pairs(np.asarray(given.images(duplicates.SIZE)), table["group"].to_numpy())

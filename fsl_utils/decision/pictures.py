@@ -9,12 +9,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fsl_utils.data import partitions
+from fsl_utils.decision import synthesis
 from fsl_utils.decision.evidence import Evidence
 from fsl_utils.decision.recommendation import Recommendation
 from fsl_utils.decision.run import Decision
 from fsl_utils.figures import sheets, style
 
 SHOWN = 16  # images of a row
+NARROWEST = 0.05  # of an axis of differences: rounding is not to look like a finding
 COLOURS = {"real": style.BLACK, "free": style.BLUE, "synthetic": style.RED}
 
 
@@ -27,6 +29,8 @@ def all_of(decision: Decision) -> Iterator[tuple[str, Figure]]:
     yield "More real images", learning_curve(decision.answer, decision.intake.counts["rare_class"])
     yield "The ways, with what they differ by from the simplest", forest(decision.answer)
     yield "Where the recommended way errs most", errors(decision)
+    if "synthetic" in decision.evidence.outer:
+        yield "Painted images, each above the nearest real one", painted(decision)
 
 
 def shots(decision: Decision) -> Figure:
@@ -79,6 +83,8 @@ def forest(answer: Recommendation) -> Figure:
     axes[0].set_xlabel("PR-AUC (dotted: guessing; filled: recommended)")
     axes[1].axvline(0, color=style.GREY, linewidth=0.7)
     axes[1].set_xlabel("difference from the simplest")
+    low, high = axes[1].get_xlim()
+    axes[1].set_xlim(min(low, -NARROWEST), max(high, NARROWEST))
     return figure
 
 
@@ -96,6 +102,14 @@ def errors(decision: Decision) -> Figure:
         chosen = worst(found, decision.answer.chosen, label)[:SHOWN]
         rows.append((f"{counts[name]}, {end} scores first", decision.seen.pixels[chosen]))
     return sheets.sheet(rows, SHOWN)
+
+
+def painted(decision: Decision) -> Figure:
+    """Painted rare images of the first training part, and the nearest real one of each."""
+    rows = np.flatnonzero(decision.evidence.fold[0] != 0)
+    made, nearest = synthesis.examples(decision.seen, rows, SHOWN)
+    name = decision.intake.counts["rare_class"]
+    return sheets.sheet([(f"{name}, painted", made), ("nearest real", nearest)], SHOWN)
 
 
 def embedded(figure: Figure) -> str:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from fsl_utils import metrics
+from fsl_utils import StudyError, metrics
 from fsl_utils.analysis.resampling import MIN_GROUPS
 from fsl_utils.decision import room
 from fsl_utils.decision.candidates import Candidate
@@ -66,9 +66,12 @@ def of(
     """The recommendation. ways: real and free ones from the simplest on, then synthetic ones.
 
     counts: of `intake.Intake`. unseen: what is said of synthetic images where no way has them.
+    Raises StudyError where no way could be fitted.
     """
     ways = [way for way in ways if way.name in found.outer]
     free = [way for way in ways if way.kind != "synthetic"]
+    if not free:
+        raise StudyError(f"no way could be fitted: {next(iter(found.left_out.values()), 'none')}")
     plain = free[0].name
     chosen = simplest({way.name: found.levels[way.name] for way in free})
     few = found.rare_groups < MIN_GROUPS
@@ -77,8 +80,10 @@ def of(
     added = _synthetic(found, ways, chosen)
     if added and added["low"] > 0 and not few:
         chosen = added["name"]
-    scores, choices = procedure(found)
-    values = found.values(scores)
+    nested, choices = procedure(found, plain)
+    # What a generator adds was decided by its interval, not by the inner choice.
+    synthetic = added and chosen == added["name"]
+    values = found.levels[chosen] if synthetic else nested
     score = _humble(found.estimate(values), found.rare_groups)
     skill = found.estimate(values - found.guessing)
     verdict = "cannot tell" if few else "take" if skill["low"] > 0 else "no skill"
@@ -161,13 +166,22 @@ def _threshold(found: Evidence, name: str) -> dict:
     for repeat, row in enumerate(scores):
         for k in np.unique(found.fold[repeat]):
             out = found.fold[repeat] == k
-            cut = metrics.choose_threshold(found.labels[~out], row[~out])
+            cut = _cut(found.labels[~out], row[~out])
             called[repeat, out] = row[out] >= cut
     labels = np.tile(found.labels, len(scores))
     expected = {
-        metric: found.estimate(found.values(called, metric)) for metric in ("precision", "recall")
+        metric: _humble(found.estimate(found.values(called, metric)), found.rare_groups)
+        for metric in ("precision", "recall")
     }
-    return {"value": metrics.choose_threshold(labels, scores.ravel()), **expected}
+    return {"value": _cut(labels, scores.ravel()), **expected}
+
+
+def _cut(labels: np.ndarray, scores: np.ndarray) -> float:
+    """The threshold of the largest F1, halfway to the next score below: new images score a little
+    less sharply than those that chose it."""
+    cut = metrics.choose_threshold(labels, scores)
+    below = scores[scores < cut]
+    return float((cut + below.max()) / 2) if len(below) else cut
 
 
 def sentences(

@@ -50,7 +50,8 @@ def html(decision: Decision) -> str:
     figures = [(name, pictures.embedded(figure)) for name, figure in pictures.all_of(decision)]
     have, *rest = figures
     parts += ["<h2>What you have</h2>", _have(decision), _figure(*have)]
-    for (name, address), text in zip(rest, (_gain(answer), _ways(answer), "")):
+    texts = () if decision.found is None else (_gain(answer), _ways(answer), _errors(decision), "")
+    for (name, address), text in zip(rest, texts):
         parts += [f"<h2>{escape(name)}</h2>", text, _figure(name, address)]
     if answer.threshold:
         parts += ["<h2>What to take away</h2>", _take(answer)]
@@ -81,7 +82,8 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def _have(decision: Decision) -> str:
     counts = decision.intake.counts
-    size = " by ".join(f"{low} to {high}" for low, high in (counts["width"], counts["height"]))
+    sides = (counts["width"], counts["height"])
+    size = " by ".join(f"{low} to {high}" if low < high else str(low) for low, high in sides)
     rows = [
         ["images", f"{counts['images']} in {counts['groups']} groups"],
         [f"rare: {counts['rare_class']}", f"{counts['rare']} in {counts['rare_groups']} groups"],
@@ -123,6 +125,15 @@ def _ways(answer: Recommendation) -> str:
         for name, why in answer.left_out.items()
     )
     return table(head, rows) + (f"<ul>{lost}</ul>" if lost else "")
+
+
+def _errors(decision: Decision) -> str:
+    """The files behind the figure, for whoever wants to look at their labels."""
+    names, lines = decision.intake.domain.table["image"].to_numpy(), []
+    for label, word in ((1, "lowest scores of rare"), (0, "highest of common")):
+        rows = pictures.worst(decision.evidence, decision.answer.chosen, label)[: pictures.SHOWN]
+        lines.append(f'<p class="small">{word}: {escape(", ".join(names[rows]))}</p>')
+    return "".join(lines)
 
 
 def _take(answer: Recommendation) -> str:

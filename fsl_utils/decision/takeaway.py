@@ -43,7 +43,8 @@ def training_set(decision: Decision, folder: Path) -> None:
     rows = []
     for i, (image, label, group) in enumerate(zip(table["image"], seen.labels, table["group"])):
         rows.append((f"{i:05d}_{Path(image).stem}", label, group, "real", seen.pixels[i]))
-    for origin, pixels, labels in _added(decision):
+    if add := decision.chosen.added:
+        origin, pixels, labels = add(seen, np.arange(len(seen.labels)))
         rows += [
             (f"{origin}_{i:05d}", label, "", origin, image)
             for i, (image, label) in enumerate(zip(pixels, labels))
@@ -64,14 +65,6 @@ def training_set(decision: Decision, folder: Path) -> None:
 def plain(name: str) -> str:
     """A name of a file that no system takes for a path."""
     return "".join(c if c.isalnum() or c in " ._-" else "_" for c in name).lstrip(".") or "_"
-
-
-def _added(decision: Decision) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Images that the chosen way adds to the real ones: origin, pixels, labels."""
-    if decision.answer.chosen != "augment":
-        return []
-    copies, parents = decision.seen.augmented_pixels()
-    return [("augmented", copies, decision.seen.labels[parents])]
 
 
 def model(decision: Decision, folder: Path) -> None:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from fsl_utils import StudyError, files, params, store
-from fsl_utils.decision import intake, prediction, report, run, takeaway
+from fsl_utils.decision import intake, prediction, report, run, synthesis, takeaway
 from fsl_utils.decision.intake import Intake
 
 
@@ -52,7 +52,8 @@ def _decide(read, out: Path, arguments) -> None:
     )
     for note in taken.notes:
         print(f"note: {note}")
-    decision = run.decide(taken, arguments.quick, arguments.size, params.device("auto"))
+    device, painted = params.device("auto"), () if arguments.quick else (synthesis.way(),)
+    decision = run.decide(taken, arguments.quick, arguments.size, device, painted)
     if (out / report.NAMES[2]).is_dir():
         shutil.rmtree(out / report.NAMES[2])
     written = report.write(decision, out)
