@@ -194,7 +194,7 @@ def test_settings_and_presets():
     plain, paper = (settings.of("elpv", "flux2-klein-4b", preset) for preset in ("", "paper"))
     assert paper == dataclasses.replace(plain, **settings.PAPER) != plain
     assert settings.of("elpv", "flux2-dev") == paper
-    with pytest.raises(StudyError, match="unknown backbone 'sdxl': known are mini, sd15"):
+    with pytest.raises(StudyError, match="unknown backbone 'sdxl': known are mini, mini128, sd15"):
         settings.of("elpv", "sdxl")
     with pytest.raises(StudyError, match="unknown preset 'fast'"):
         settings.of("elpv", "sd15", "fast")

@@ -25,6 +25,8 @@ from huggingface_hub.errors import (
 )
 
 from fsl_utils import StudyError
+from fsl_utils.generator import mini
+from fsl_utils.generator.mini128 import Mini128
 
 
 @dataclass(frozen=True)
@@ -242,12 +244,16 @@ def feasible() -> pd.DataFrame:
     """Which backbones this machine could run: licence, needs in GB, `here` (yes, or what is
     missing).
     """
-    rows = [(name, "CC BY-NC-SA 4.0", 0.02, 0.0, "yes") for name in ("mini", "mini128")]
+    rows = [(kind.name, "CC BY-NC-SA 4.0", 0.02, 0.0, _own(kind)) for kind in (mini.Mini, Mini128)]
     for name, card in CARDS.items():
         licence = card.licence + (", gated" if card.gated else "")
         rows.append((name, licence, card.disk, card.memory, _here(name, card)))
     columns = ["backbone", "licence", "disk, GB", "GPU memory, GB", "here"]
     return pd.DataFrame(rows, columns=columns).set_index("backbone")
+
+
+def _own(kind: type[mini.Mini]) -> str:
+    return "yes" if mini.weights(kind).is_file() else f"needs fsl pretrain --backbone {kind.name}"
 
 
 def _here(name: str, card: Card) -> str:
