@@ -28,9 +28,7 @@ def test_encode_and_decode_are_inverse(untrained):
 
 
 def test_the_loss_is_that_of_flows_velocity(untrained):
-    """Of a prediction x' it is |(x' - x) / s|^2, since the velocity n - x is (z - x) / s; below
-    LEAST the level counts as LEAST.
-    """
+    """Of a prediction x' it is |(x' - x) / s|^2, since the velocity n - x is (z - x) / s."""
     clean, error = noise(16, 64, 16, 16), noise(16, 64, 16, 16, seed=2)
     levels = []
 
@@ -40,7 +38,7 @@ def test_the_loss_is_that_of_flows_velocity(untrained):
             levels.append(s.flatten())
             z = (1 - s) * clean + s * noise(16, 64, 16, 16, seed=1)
             torch.testing.assert_close(latents, z)
-            return clean + scale * s.clamp(min=mini128.LEAST) * error
+            return clean + scale * s * error
 
     model = Fixed(untrained.denoiser, untrained.scales, "", {})
     for scale in (0.0, 0.5):
@@ -50,6 +48,17 @@ def test_the_loss_is_that_of_flows_velocity(untrained):
         expected = ((scale * error).square().mean(dim=(2, 3)) * band).mean(dim=1)
         torch.testing.assert_close(loss, expected, rtol=1e-3, atol=1e-6)
     assert levels[0].min() > 0 and levels[0].max() < 1
+
+
+@pytest.mark.parametrize("s", [0.01, 0.3, 0.5, 0.9, 0.99])
+def test_a_network_of_zeros_is_the_best_linear_denoiser(s):
+    """Of independent x and n of unit variance: E[x | z] = z cov(x, z) / var(z)."""
+    x, n = noise(200_000), noise(200_000, seed=1)
+    z = (1 - s) * x + s * n
+    skip, out = mini128._preconditioning(torch.tensor(s))
+    assert abs(float(skip) - float((x * z).mean() / z.square().mean())) < 0.01
+    # What is left for the network has unit variance at every noise level.
+    assert abs(float(((x - skip * z) / out).std()) - 1) < 0.01
 
 
 def test_the_solver_recovers_what_a_perfect_network_predicts(untrained):

@@ -1,11 +1,11 @@
 """`mini128`: mini at 128 pixels, told by masks where a defect lies.
 
 A three-level Haar transform gives 64 bands of 16x16 places, so that the network is on the grid of
-`mini`'s. It works on the straight path of rectified flow and predicts the clean image: with so many
-numbers a place, noise is more than the network can carry (JiT, Li & He 2025, arXiv 2511.13720;
-results/mini.md has what became of EDM's skip). What it is told: the source of the image as `mini`
-is, and two channels of a mask, thin marks and wide ones (see `structures`), nothing where there is
-no mask.
+`mini`'s. It works on the straight path of rectified flow and predicts the clean image through the
+skip of EDM (Karras et al. 2022, arXiv 2206.00364), so that a network that does nothing is already
+the best linear denoiser of bands of unit variance. What it is told: the source of the image as
+`mini` is, and two channels of a mask, thin marks and wide ones (see `structures`), nothing where
+there is no mask.
 """
 
 import dataclasses
@@ -19,7 +19,6 @@ from diffusers import DPMSolverMultistepScheduler
 from fsl_utils.generator import mini, structures
 
 TIMES = 1000  # the network is told the noise level times this
-LEAST = 0.05  # noise level from which down the loss of a clean image weighs no more
 BLOCK = 8  # pixels of a place
 MARKS = structures.CHANNELS * BLOCK**2
 
@@ -52,6 +51,11 @@ class Mini128(mini.Mini):
         self, latents: torch.Tensor, timesteps: torch.Tensor, condition: torch.Tensor
     ) -> torch.Tensor:
         """The clean latents of noisy ones [N, 64, 16, 16], at noise levels [N] in 0..1000."""
+        s = (timesteps / TIMES).to(latents)[:, None, None, None]
+        skip, out = _preconditioning(s)
+        return skip * latents + out * self._network(latents, timesteps, condition).to(latents)
+
+    def _network(self, latents, timesteps, condition) -> torch.Tensor:
         n, marks = len(latents), self.marks
         if marks is None:
             marks = latents.new_zeros(n, MARKS, *latents.shape[2:])
@@ -69,7 +73,7 @@ class Mini128(mini.Mini):
         part: slice = slice(None),
     ) -> torch.Tensor:
         """Mean loss of each image [N]: squared error of flow's velocity, which is that of the clean
-        image over the noise level (LEAST at least); logit-normal levels (Esser et al. 2024).
+        image over the noise level; logit-normal levels (Esser et al. 2024).
 
         Bands, weight and part: as `mini.Mini.loss`.
         """
@@ -79,7 +83,7 @@ class Mini128(mini.Mini):
         s = level[:, None, None, None]
         here = self if self.marks is None else dataclasses.replace(self, marks=self.marks[part])
         predicted = here.predict((1 - s) * clean + s * noise, level * TIMES, condition).float()
-        error = ((predicted - clean) / s.clamp(min=LEAST)).square()
+        error = ((predicted - clean) / s).square()
         if weight is not None:
             error = error * weight[part]
         band = self.scales.to(error).sqrt()
@@ -97,3 +101,11 @@ class Mini128(mini.Mini):
         )
         solver.set_timesteps(steps, device=self.device)
         return solver
+
+
+def _preconditioning(s: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The share of the noisy image and that of the network in the prediction of the clean one, at
+    noise level s in 0..1 of z = (1 - s) x + s n, x and n of unit variance (EDM, table 1).
+    """
+    power = (1 - s).square() + s.square()
+    return (1 - s) / power, -s / power.sqrt()
