@@ -10,7 +10,7 @@ import yaml
 from fsl_utils import StudyError, params, store
 from fsl_utils.__main__ import main
 from fsl_utils.analysis import contrasts, resampling
-from fsl_utils.generator import backbones, mini
+from fsl_utils.generator import backbones
 from fsl_utils.study import commands, grid, notebooks, publish, summary
 
 SMALL = {
@@ -278,7 +278,9 @@ def test_a_relative_folder_is_made_absolute(file, tmp_path, monkeypatch):
 
 
 def test_the_pixels_that_a_grid_allows_are_those_that_backbones_paint():
-    assert grid.PIXELS["mini"] == mini.IMAGE_SIZE and set(grid.PIXELS) == set(backbones.NAMES)
+    assert set(grid.PIXELS) == set(backbones.NAMES)
+    for name, kind in backbones.MINIS.items():
+        assert grid.PIXELS[name] == kind.image_size and kind.name == name
 
 
 def test_a_missing_grid_file(capsys):

@@ -177,7 +177,7 @@ def test_images_are_encoded_once(own_store, weights, monkeypatch, task):
     assert sum(seen) == len(batch.views) <= 12
     for step in range(6):
         keys = batch.keys(step)[0]
-        clean, cover, condition, _ = batch(step)
+        clean, cover, condition, *_ = batch(step)
         assert (
             clean.shape == (2, 4, 8, 8)
             and cover.shape == (2, 1, 8, 8)

@@ -74,7 +74,7 @@ def test_continued_from_given_weights(elpv, tmp_path):
 
 def test_rate_warms_up_holds_and_decays():
     rates = np.array([pretrain.learning_rate(s, 5000) for s in range(5000)])
-    assert rates[0] < rates[100] < rates[250] == rates[3000] == pretrain.LEARNING_RATE
+    assert rates[0] < rates[50] < rates[100] == rates[3000] == pretrain.LEARNING_RATE
     assert rates[-1] < 0.02 * pretrain.LEARNING_RATE and (np.diff(rates[3500:]) <= 0).all()
 
 

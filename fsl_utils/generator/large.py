@@ -44,6 +44,7 @@ class Large:
     adapter_file: str = (
         "pytorch_lora_weights.safetensors"  # the name that pipe.load_lora_weights(folder) looks for
     )
+    takes_masks: ClassVar[bool] = False
 
     @property
     def device(self) -> torch.device:
