@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from fsl_utils.analysis import contrasts
+from fsl_utils.analysis import contrasts, curves
 from fsl_utils.analysis.resampling import Resampled, resample
 from fsl_utils.analysis.tables import TASK_COLUMNS
 
@@ -24,17 +24,22 @@ def compare(cells: pd.DataFrame, scores: pd.DataFrame, metric: str = "pr_auc") -
         study = resample(task.assign(arm=names, classifier="", init=""), scores, metric)
         baseline = study.at("|".join(BASELINE), 0)
         if baseline and task["classifier"].nunique() > 1:
-            tables.append(contrasts.family([_row(study, key, baseline) for key in study.points.T]))
+            levels = curves.levels(study).set_index(["arm", "ratio"])
+            rows = [_row(study, key, baseline) | _level(study, key, levels) for key in levels.index]
+            tables.append(contrasts.family(rows))
     return pd.concat([pd.DataFrame(), *tables], ignore_index=True)
 
 
 def _row(study: Resampled, key: tuple[str, float], baseline: tuple[str, float]) -> dict:
     row = contrasts.contrast(study, key, baseline)
-    draws, _ = study.shared(key)
-    points = study.points.loc[key].iloc[draws]
-    low, high = study.interval(study.replicates[key][draws])
     row["classifier"], row["arm"] = key[0].split("|")
-    level = {"level": points.mean(), "level_low": low, "level_high": high, "sd": points.std()}
     if key == baseline:
         row |= dict.fromkeys(("difference", "low", "high", "p"), float("nan"))
-    return row | level | {"control": " ".join(BASELINE)}
+    return row | {"control": " ".join(BASELINE)}
+
+
+def _level(study: Resampled, key: tuple[str, float], levels: pd.DataFrame) -> dict:
+    """The level of an (arm, ratio) with its interval, of `curves.levels`, and its spread."""
+    mean, low, high = levels.loc[key, ["mean", "low", "high"]]
+    spread = study.points.loc[key].std()
+    return {"level": mean, "level_low": low, "level_high": high, "sd": spread}

@@ -3,15 +3,17 @@
 What a folder's reader joins is one content; this finds the same picture after another compression,
 size or brightness. Two images are near-duplicates where their fine structure agrees once what many
 images share (mean and leading principal components) is taken away, so that busbars or a common
-background do not count. Measured: real cells and tiles of different groups stay below .68, and
-copies saved again as JPEG of quality 85, halved or darkened reach .91.
+background do not count. It is no more than a warning: among 60 to 1,000 real cells and tiles the
+most alike of different groups agree by .49 to .92, the least alike of 20 copies, darkened and saved
+as JPEG of quality 85, by .80 to .89.
 """
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage, sparse
+from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from fsl_utils.data import leaks
 from fsl_utils.data.datasets.groups import joined
 
 SIZE = 64  # of the images that are compared, pixels
@@ -48,11 +50,7 @@ def merged(groups: pd.Series, found: pd.DataFrame) -> pd.Series:
 
 def _structure(pixels: np.ndarray) -> np.ndarray:
     """Unit vectors [N, D] of the locally normalised images without what many of them share."""
-    x = pixels[:, 0].astype(np.float32)
-    sigma = (0, x.shape[1] / 16, x.shape[1] / 16)
-    fine = x - ndimage.gaussian_filter(x, sigma)
-    fine /= np.sqrt(ndimage.gaussian_filter(fine**2, sigma)) + 2
-    fine = fine.reshape(len(fine), -1)
+    fine = leaks.locally_normalised(pixels[:, 0].astype(np.float32)).reshape(len(pixels), -1)
     fine[np.ptp(pixels.reshape(len(pixels), -1), axis=1) == 0] = 0
     alive = np.flatnonzero(np.abs(fine).max(axis=1) > 0)
     if not len(alive):

@@ -67,13 +67,18 @@ def fingerprints(pixels: np.ndarray) -> np.ndarray:
     out = np.empty((len(pixels), 8 * 8 + 16 * 16), np.float32)
     for i in range(0, len(pixels), _BLOCK):
         x = pixels[i : i + _BLOCK, 0].astype(np.float32)
-        sigma = (0, x.shape[1] / 16, x.shape[1] / 16)
-        fine = x - ndimage.gaussian_filter(x, sigma)
-        fine /= np.sqrt(ndimage.gaussian_filter(fine**2, sigma)) + 2
+        fine = locally_normalised(x)
         out[i : i + _BLOCK] = np.hstack(
             [_unit(_shrink(x, 8)), 0.5 * _unit(_shrink(fine, 16))]
         ) / np.sqrt(1.25)
     return out
+
+
+def locally_normalised(x: np.ndarray) -> np.ndarray:
+    """Fine structure of float32 images [N, S, S], of about the same strength everywhere."""
+    sigma = (0, x.shape[1] / 16, x.shape[1] / 16)
+    fine = x - ndimage.gaussian_filter(x, sigma)
+    return fine / (np.sqrt(ndimage.gaussian_filter(fine**2, sigma)) + 2)
 
 
 def _shrink(x: np.ndarray, size: int) -> np.ndarray:

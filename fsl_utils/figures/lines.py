@@ -54,7 +54,7 @@ def arms(table: pd.DataFrame) -> Figure:
 
     table: of `curves.levels`.
     """
-    table = style.in_order(table, tuple(dict.fromkeys([*style.ARM_STYLE, *table["arm"]])))
+    table = style.in_order(table, style.arms_of(table))
     swept = table.loc[(table["ratio"] > 0) & (table["arm"] != "duplicate"), "arm"].unique()
     figure, axes = style.small_multiples(list(swept), 1.2, 4, sharex=True, sharey=True)
     for axis, arm in zip(axes, swept):

@@ -198,8 +198,7 @@ def levels(rows: pd.DataFrame) -> table.Table:
 
     rows: of `curves.levels`. What has no ratio stands at 0x.
     """
-    names = tuple(dict.fromkeys([*style.ARM_STYLE, *rows["arm"]]))
-    rows = style.in_order(rows, names).reset_index(drop=True)
+    rows = style.in_order(rows, style.arms_of(rows)).reset_index(drop=True)
     shown = rows.assign(text=[table.interval(row, "mean", "") for _, row in rows.iterrows()])
     cells = shown.pivot(index="arm", columns="ratio", values="text").loc[rows["arm"].unique()]
     cells.columns = [f"{ratio:g}x" for ratio in cells.columns]

@@ -130,6 +130,12 @@ def arm_style(arm: str) -> tuple[str, str, str]:
     return ARM_STYLE.get(arm) or (PALETTE[n % len(PALETTE)], "8*d^"[n % 4], LINES[n % 4])
 
 
+def arms_of(table: pd.DataFrame) -> tuple[str, ...]:
+    """All arms of a table in the order in which they are drawn, those without a style last."""
+    there = set(table["arm"])
+    return tuple(dict.fromkeys(arm for arm in [*ARM_STYLE, *table["arm"]] if arm in there))
+
+
 def in_order(table: pd.DataFrame, arms: tuple[str, ...] = MAIN_ARMS) -> pd.DataFrame:
     """The rows of these arms in their order, by ratio; where none of them is there, all."""
     if table.empty:

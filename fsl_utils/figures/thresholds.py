@@ -19,8 +19,7 @@ def thresholds(table: pd.DataFrame) -> Figure:
     table: of `curves.levels`, concatenated over METRICS. Dotted: a classifier without skill; of F1
     one that calls every image rare.
     """
-    arms = [name for name in [*style.ARM_STYLE, *table["arm"]] if name in set(table["arm"])]
-    arms = list(dict.fromkeys(arms))
+    arms = style.arms_of(table)
     figure, axes = style.small_multiples(list(PANELS), 0.19 * len(arms) + 0.25, sharey=True)
     for axis, pair in zip(axes, PANELS.values()):
         for metric, shift in zip(pair, (-0.14, 0.14)):

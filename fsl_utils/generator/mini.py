@@ -141,10 +141,14 @@ class Mini:
         error = (
             self.predict(self.scheduler.add_noise(clean, noise, t), t, condition).float() - target
         ).square()
-        if weight is not None:
-            error = error * weight[part]
+        return self.mean_error(error if weight is None else error * weight[part]) * level
+
+    def mean_error(self, error: torch.Tensor) -> torch.Tensor:
+        """Mean of errors of latents [N, B, h, w] in each image [N], bands weighted by the square
+        root of their scale.
+        """
         band = self.scales.to(error).sqrt()
-        return (error.mean(dim=(2, 3)) * (band / band.mean())).mean(dim=1) * level
+        return (error.mean(dim=(2, 3)) * (band / band.mean())).mean(dim=1)
 
     def attach(self, config: LoraConfig, row: int) -> Self:
         """This backbone with a fresh adapter, and the embedding learned with it: the rare class

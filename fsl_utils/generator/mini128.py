@@ -84,10 +84,7 @@ class Mini128(mini.Mini):
         here = self if self.marks is None else dataclasses.replace(self, marks=self.marks[part])
         predicted = here.predict((1 - s) * clean + s * noise, level * TIMES, condition).float()
         error = ((predicted - clean) / s).square()
-        if weight is not None:
-            error = error * weight[part]
-        band = self.scales.to(error).sqrt()
-        return (error.mean(dim=(2, 3)) * (band / band.mean())).mean(dim=1)
+        return self.mean_error(error if weight is None else error * weight[part])
 
     @property
     def scheduler(self) -> DPMSolverMultistepScheduler:
