@@ -404,10 +404,7 @@ def test_cores_and_memory_are_shared_out(notebooks, monkeypatch, cores, gigabyte
     monkeypatch.setattr(engine, "MEMORY_LIMIT", gigabytes * 2**30)
     nodes = dummies.nodes(range(draws))
     assert engine.share(nodes) == expected
-    on_gpu = grid.Node(
-        "pool",
-        tuple((name, '"cuda"' if name == "device" else text) for name, text in nodes[1].parameters),
-    )
+    on_gpu = grid.Node("pool", json.dumps(nodes[1].values | {"device": "cuda"}))
     assert engine.share([*nodes, on_gpu]) == (1, cores)
 
 

@@ -19,7 +19,7 @@ from distributed import Client, Future, KilledWorker, LocalCluster
 from distributed.system import MEMORY_LIMIT
 
 from fsl_utils import StudyError, store
-from fsl_utils.study import grid, notebooks, worker
+from fsl_utils.study import grid, notebooks
 from fsl_utils.study.runs import RunRequest, finished
 
 NODE_MEMORY = 2 * 2**30  # bytes a notebook may need: the quickstart's largest takes 1.5 GiB
@@ -121,6 +121,8 @@ def run(
     cell of a notebook may take. A node with device 'cuda' takes one of the resource 'GPU', which
     workers declare. Raises StudyError where the scheduler is lost.
     """
+    from fsl_utils.study import worker  # papermill, which a plan does not need
+
     requests = {node: RunRequest.of(node) for node in nodes}
     ended: dict[grid.Node, Path | BaseException] = {**finished(nodes)}
     left = {request.notebook for node, request in requests.items() if node not in ended}

@@ -66,13 +66,13 @@ class Node:
     """One run: a notebook's stage, its parameters, and the runs that it needs done before."""
 
     stage: str
-    parameters: tuple  # sorted (name, canonical JSON of the value): hashable
+    parameters: str  # canonical JSON: hashable
     needs: tuple["Node", ...] = ()
 
     @functools.cached_property
     def values(self) -> dict:
         """The parameters, read once: a plan of 10,000 nodes asks eight times for each."""
-        return {name: json.loads(text) for name, text in self.parameters}
+        return json.loads(self.parameters)
 
     @property
     def title(self) -> str:
@@ -265,8 +265,5 @@ def nodes(runs: list[dict]) -> list[Node]:
 
 
 def _node(stage: str, run: dict, *needs: Node) -> Node:
-    return Node(
-        stage,
-        tuple(sorted((name, json.dumps(run[name])) for name in notebooks.declared(STAGES[stage]))),
-        needs,
-    )
+    given = {name: run[name] for name in notebooks.declared(STAGES[stage])}
+    return Node(stage, json.dumps(given, sort_keys=True), needs)

@@ -10,8 +10,6 @@ import json
 import os
 from pathlib import Path
 
-import nbformat
-
 from fsl_utils import ROOT, StudyError, params, store
 
 FOLDER = ROOT / "notebooks"
@@ -36,15 +34,26 @@ def read(path: Path) -> tuple[tuple[str, ...], str]:
 @functools.cache
 def _read(path: Path, changed: int) -> tuple[tuple[str, ...], str]:
     names, code = None, []
-    for cell in nbformat.read(path, as_version=4).cells:
-        tags = sorted(cell.metadata.get("tags", []))
+    for cell in _cells(path):
+        tags = sorted(cell["metadata"].get("tags", []))
+        source = "".join(cell["source"])
         if PARAMETERS in tags:
-            names = tuple(params.names_set(cell.source))
-        elif cell.cell_type == "code":
-            code.append([cell.source, tags])
+            names = tuple(params.names_set(source))
+        elif cell["cell_type"] == "code":
+            code.append([source, tags])
     if names is None:
         raise StudyError(f"{path}: no cell is tagged '{PARAMETERS}'")
     return names, hashlib.sha256(json.dumps(code).encode()).hexdigest()
+
+
+def _cells(path: Path) -> list[dict]:
+    """A notebook's cells as they lie in the file. nbformat would check them against its schema, and
+    takes longer to import than all else here.
+    """
+    try:
+        return json.loads(path.read_text())["cells"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{path}: not a notebook of format 4; check the file out again") from error
 
 
 def snapshot(notebook: str) -> Path:

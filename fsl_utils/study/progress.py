@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from fsl_utils import StudyError, store
-from fsl_utils.study import costs, engine, grid, worker
+from fsl_utils.study import costs, engine, grid, markers
 from fsl_utils.study.runs import RunRequest, finished
 
 RECENT = 3600  # seconds over which a rate is taken
@@ -85,7 +85,7 @@ def alive() -> dict[str, Step]:
     now = store.clock() or time.time()
     for entry in os.scandir(folder):
         with suppress(FileNotFoundError):  # it has just ended
-            if abs(now - entry.stat(follow_symlinks=False).st_mtime) < worker.STALE:
+            if abs(now - entry.stat(follow_symlinks=False).st_mtime) < markers.STALE:
                 fresh[entry.name] = _step(Path(f"{entry.path}.steps"))
     return fresh
 

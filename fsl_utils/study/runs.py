@@ -25,7 +25,7 @@ class RunRequest(Request):
     stage: ClassVar[str] = "run"
     notebook: str
     code: str  # hex SHA-256, see `notebooks.read`
-    parameters: tuple[tuple[str, str], ...]  # name, canonical JSON of the value
+    parameters: str  # canonical JSON
     data: str
     base: str
     tuning: FineTuning
@@ -44,7 +44,7 @@ class RunRequest(Request):
     @property
     def values(self) -> dict:
         """The notebook's parameters."""
-        return {name: json.loads(text) for name, text in self.parameters}
+        return json.loads(self.parameters)
 
     def params(self) -> dict:
         """Its key in the store is the hash of this."""

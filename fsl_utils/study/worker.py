@@ -7,8 +7,7 @@ import shutil
 import socket
 import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import papermill
@@ -16,11 +15,9 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellTimeoutError
 
 from fsl_utils import StudyError, store
-from fsl_utils.study import notebooks
+from fsl_utils.study import markers, notebooks
 from fsl_utils.study.runs import RunRequest
 
-BEAT = 10  # seconds between two signs of life of a running node
-STALE = 6 * BEAT  # without one for so long it counts as dead
 DEATHS = 4  # of its kernel, and a node counts as failed (as with Dask's workers)
 
 _THREAD = threading.local()
@@ -63,7 +60,7 @@ def execute(
         return _facts(lines, before, target) | {"node_threads": threads, "host": host}
 
     marker = store.opened() / "running" / name
-    with _alive(marker):
+    with markers.kept_fresh(marker):
         request.make(build)
     for kept in (store.root() / "failed").glob(f"{name}.*"):
         kept.unlink(missing_ok=True)
@@ -164,26 +161,3 @@ def _failure(error: Exception, name: str, target: Path, timeout: float | None) -
         f"{name.rsplit('-', 1)[0]} failed: {what} "
         f"[notebook: {kept / name}.ipynb, traceback: {kept / name}.txt]"
     )
-
-
-@contextmanager
-def _alive(marker: Path) -> Iterator[None]:
-    """Keep `marker` fresh while the node runs. It locks nothing: a dead worker's only grows old."""
-    done = threading.Event()
-
-    def beat():
-        while True:
-            with suppress(OSError, StudyError):
-                store.write_text(marker, f"{socket.gethostname()} {os.getpid()}\n")
-            if done.wait(BEAT):
-                return
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        marker.unlink(missing_ok=True)
-        Path(f"{marker}.steps").unlink(missing_ok=True)
