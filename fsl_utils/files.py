@@ -24,6 +24,16 @@ NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.EXDEV)
 
 
+def absolute(path: str | Path) -> Path:
+    """A path that a person gave, made absolute, `~` written out. Raises StudyError where nobody has
+    the name after `~`.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:
+        raise StudyError(f"{path}: no user of this name; write the path out") from error
+
+
 def plain(path: Path) -> BufferedReader:
     """Open a file to read its bytes. Raises OSError where it is missing or not a plain file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO would block
@@ -70,6 +80,14 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
                 partial.unlink()
 
 
+def writable(folder: Path) -> None:
+    """Make a folder for results. Raises StudyError where it cannot be made or written to."""
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise StudyError(f"{folder} is not yours to write to: say where with --out")
+
+
 def discard(path: Path) -> None:
     """Remove a file, a link (never what it points to) or a folder; what cannot go stays."""
     if path.is_dir() and not path.is_symlink():
@@ -83,7 +101,8 @@ def explained(folder: Path) -> Iterator[None]:
     """What a disk says while something is written to `folder`, as a StudyError of one line.
 
     That is a full disk, whoever meets it, and for a path inside `folder` a lack of permission, a
-    file in a folder's place, a folder in a file's. All other errors pass.
+    file in a folder's place, a folder in a file's; and a `folder` that cannot be. All other errors
+    pass.
     """
     try:
         yield
@@ -109,6 +128,8 @@ def _reason(error: Exception, folder: Path) -> str:
         return f"{path} cannot be written ({error.strerror}): take a folder of your own"
     if number in IN_THE_WAY:
         return f"{path} cannot be written ({error.strerror}): move away what stands in its place"
+    if number == errno.ENOENT and folder.is_relative_to(path):  # as below /proc
+        return f"{path} cannot be made ({error.strerror}): take another folder"
     return ""
 
 

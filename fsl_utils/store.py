@@ -49,7 +49,7 @@ LEFT = re.compile(r"[a-z]+-[0-9a-f]{16}-[0-9a-f]{8}(\.record)?")  # names given 
 
 def root() -> Path:
     """Folder of the store: `FSL_STORE`, else `store/` in the clone."""
-    return Path(os.environ.get("FSL_STORE") or ROOT / "store").expanduser().absolute()
+    return files.absolute(os.environ.get("FSL_STORE") or ROOT / "store")
 
 
 def opened() -> Path:

@@ -95,6 +95,10 @@ def test_a_cut_or_edited_partition_is_refused(root):
         with pytest.raises(StudyError, match=r"partition\.csv.*splits anew"):
             load(root)
     assert kept.read(root / "none.csv").empty
+    path.unlink()
+    path.symlink_to(root / "unmounted" / "partition.csv")
+    with pytest.raises(StudyError, match=r"partition\.csv.*splits anew"):
+        load(root)
 
 
 def test_duplicates_are_named_and_kept_on_one_side(root):

@@ -211,6 +211,14 @@ def test_too_few_groups_write_a_page_and_no_model(tmp_path, own_store, cheap):
     assert (out / "decision.html").is_file() and not (out / "export").exists()
 
 
+def test_an_export_of_somebody_else_is_not_replaced(tmp_path, capsys):
+    theirs = tmp_path / "export" / "theirs.txt"
+    theirs.parent.mkdir()
+    theirs.write_text("theirs")
+    assert main(["decide", "--demo", "--out", str(tmp_path), "--replace"]) == 1
+    assert "was left by no decision" in capsys.readouterr().err and theirs.is_file()
+
+
 @pytest.mark.parametrize(
     "asked, words",
     [

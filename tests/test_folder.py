@@ -3,6 +3,7 @@ kept partitions.
 """
 
 import os
+import shutil
 import unicodedata
 
 import numpy as np
@@ -210,6 +211,7 @@ def few(root):
         (twice, {}, r"1 files stand there more than once \(first: gut/part01_0.png\)"),
         (no_columns, {}, r"columns \['file', 'group'\] are missing"),
         (emptied, {}, "80 images in 1 class folders"),
+        (lambda r: [shutil.rmtree(path) for path in r.iterdir()], {}, "0 images in 0 class"),
         (
             few,
             {},

@@ -1,5 +1,9 @@
 """Whatever dies, and whenever: the tables are those of an undisturbed run, nothing is lost, done
-twice or left running. On Linux: which processes are a store's is told by their environment."""
+twice or left running. On Linux: which processes are a store's is told by their environment.
+
+CI kills a few times. After a change of store or engine, for 100 rounds with stand-ins in about ten
+minutes (then 25 with `-k notebooks`): `FSL_KILLS=100 pytest -m slow -s tests/test_kills.py -k ins`
+"""
 
 import os
 import random
@@ -17,7 +21,7 @@ import pytest
 from fsl_utils import ROOT
 
 KINDS = ("driver", "worker", "kernel", "group")
-GONE = 5  # seconds after which nothing of a killed driver may run
+GONE = 5  # seconds after which nothing of a killed driver may run, where the machine is idle
 
 TINY = """
 name: tiny
@@ -64,12 +68,9 @@ def kill(victim: str, driver: subprocess.Popen, root: Path, rng: random.Random) 
     return victim in ("driver", "group")
 
 
-def gone(root: Path) -> list[str]:
-    """What still runs after GONE seconds."""
-    end = time.monotonic() + GONE
-    while (left := belonging(root)) and time.monotonic() < end:
-        time.sleep(0.1)
-    return [" ".join(process.cmdline())[:200] for process in left]
+def patience() -> float:
+    """GONE seconds, longer in proportion where others use the machine."""
+    return GONE * max(1.0, os.getloadavg()[0] / psutil.cpu_count())
 
 
 def finished(root: Path) -> dict[Path, int]:
@@ -82,7 +83,7 @@ class Runs:
 
     def __init__(self, folder: Path, command, tables, pause: float):
         self.folder, self.command, self.tables, self.pause = folder, command, tables, pause
-        self.number = 0
+        self.number, self.longest = 0, 0.0
 
     @property
     def root(self) -> Path:
@@ -102,6 +103,14 @@ class Runs:
             cwd=ROOT,
             start_new_session=True,
         )
+
+    def assert_gone(self) -> None:
+        """Nothing of the store runs any more, after a while."""
+        begin = time.monotonic()
+        while (left := belonging(self.root)) and time.monotonic() - begin < patience():
+            time.sleep(0.1)
+        self.longest = max(self.longest, time.monotonic() - begin)
+        assert not left, [kind(process) for process in left]
 
     def refused(self, driver: subprocess.Popen) -> bool:
         """Whether a driver asked to be started again: its workers died before they ran."""
@@ -132,14 +141,14 @@ class Runs:
                         killed[victim] += kill(victim, driver, self.root, rng)
                         if victim in ("driver", "group"):
                             driver.wait()
-                            assert gone(self.root) == [], victim
+                            self.assert_gone()
                             driver = None
                     after = finished(self.root)
                     assert before.items() <= after.items(), "lost or done twice"
                     before = after
                     continue
                 assert before.items() <= finished(self.root).items(), "lost or done twice"
-                assert gone(self.root) == []
+                self.assert_gone()
                 if self.refused(driver):
                     driver = None
                     continue
@@ -183,11 +192,15 @@ def of_notebooks(folder: Path) -> Runs:
     )
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("of, rounds", [(of_stand_ins, 100), (of_notebooks, 25)])
-def test_kills_at_random_moments(tmp_path, of, rounds):
-    seed = random.randrange(10**6)
+@pytest.mark.slow
+@pytest.mark.parametrize("of, few", [(of_stand_ins, 8), (of_notebooks, 4)])
+def test_kills_at_random_moments(tmp_path, of, few):
+    seed, rounds = random.randrange(10**6), int(os.environ.get("FSL_KILLS", few))
     print(f"seed {seed}")
-    killed = of(tmp_path).disturbed(rounds, random.Random(seed))
-    print(f"killed: {killed}")
+    runs = of(tmp_path)
+    killed = runs.disturbed(rounds, random.Random(seed))
+    print(
+        f"killed: {killed}; {runs.number - 1} grids ended in the same tables; the last process of "
+        f"a driver was gone after {runs.longest:.1f} s at most"
+    )
     assert sum(killed.values()) == rounds

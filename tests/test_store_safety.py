@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fsl_utils import StudyError, files, store
+from fsl_utils import ROOT, StudyError, files, store
+from fsl_utils.__main__ import main
 
 SCRATCH = "cell-0123456789abcdef-01234567"
 
@@ -179,6 +180,21 @@ def test_a_file_in_place_of_the_store_or_a_stage_is_one_line(own_store):
     (own_store / "cell").write_text("a file")
     with pytest.raises(StudyError, match=r"cell cannot be written \(.*\): move away"):
         make()
+
+
+@pytest.mark.parametrize(
+    "path, words",
+    [
+        ("/proc/no/store", "/proc/no cannot be made"),
+        ("~nobody-has-this-name/store", "no user of this name"),
+        (f"/tmp/{'x' * 300}", "File name too long"),
+    ],
+)
+def test_a_store_that_cannot_be_is_one_line(monkeypatch, capsys, path, words):
+    monkeypatch.setenv("FSL_STORE", path)
+    assert main(["status", str(ROOT / "notebooks" / "grids" / "quickstart.yaml")]) == 1
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1
 
 
 def _without_rights(queue):

@@ -23,7 +23,7 @@ _HEADS = re.compile(_HEAD.format(r"(\d+)", "([0-9a-f]{64})"))
 def place(root: Path) -> Path:
     """Where a folder's partition is kept: FSL_PARTITION, else `partition.csv` beside the images."""
     given = os.environ.get("FSL_PARTITION")
-    return Path(given).expanduser().absolute() if given else root / "partition.csv"
+    return files.absolute(given) if given else root / "partition.csv"
 
 
 def partition(path: Path, frame: pd.DataFrame, clean: pd.Series, base_share: float) -> pd.Series:
@@ -75,7 +75,7 @@ def read(path: Path) -> pd.DataFrame:
 
     Raises StudyError where a line was lost, added or changed.
     """
-    if not path.exists():
+    if not os.path.lexists(path):  # a link that leads nowhere is no reason to split anew
         return pd.DataFrame(columns=COLUMNS, dtype=str)
     mend = "restore it; deleting it splits anew, and results of before no longer count"
     try:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from fsl_utils import StudyError, store
+from fsl_utils import StudyError, files, store
 from fsl_utils.data.datasets import registry
 from fsl_utils.generator import sampling
 from fsl_utils.generator.sampling import PoolRequest
@@ -28,7 +28,7 @@ def image_folder(
     from, if any), copied, and the filter's reason ('' for kept). Nothing is dropped. Raises
     StudyError where `folder` holds anything but an earlier export of this pool.
     """
-    folder, key, domain = Path(folder).expanduser(), pool.key, pool.task.domain
+    folder, key, domain = files.absolute(folder), pool.key, pool.task.domain
     if folder.exists() and not (
         folder.is_dir() and (not any(folder.iterdir()) or _exported(folder) == key)
     ):

@@ -1,7 +1,6 @@
 """What the commands of `fsl` do; their arguments are in __main__. Imports are each command's own:
 `grid` and `status` start without torch."""
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -163,10 +162,7 @@ def _writable(out: Path, linked: bool) -> None:
     is a link that nobody named."""
     if not linked and not out.resolve().is_relative_to((ROOT / "results").resolve()):
         raise StudyError(f"{out} is a link to {out.resolve()}: say where with --out")
-    with files.explained(out):
-        out.mkdir(parents=True, exist_ok=True)
-    if not os.access(out, os.W_OK):
-        raise StudyError(f"{out} is not yours to write to: say where with --out")
+    files.writable(out)
 
 
 def _run(nodes: list, done: int, arguments, workers: int, threads: int) -> dict:

@@ -11,7 +11,7 @@ from fsl_utils.decision.intake import Intake
 
 def decide(arguments) -> None:
     """One decision, or with --each one for every class."""
-    out = arguments.out.expanduser().absolute()
+    out = files.absolute(arguments.out)
     if arguments.demo:
         if arguments.folder or arguments.rare:
             raise StudyError("--demo takes neither a folder nor --rare")
@@ -42,9 +42,13 @@ def _each(out: Path, arguments) -> None:
 def _decide(read, out: Path, arguments) -> None:
     """Read, decide, write; what stands in `out` is looked for before any work."""
     report.free(out, arguments.replace)
+    export = out / report.NAMES[2]
+    if export.is_symlink() or (export.exists() and not (export / "weights.csv").is_file()):
+        raise StudyError(f"{export} was left by no decision: move it away, or take another --out")
     begin = time.perf_counter()
     store.sweep()
     taken = read()
+    files.writable(out)
     counts = taken.counts
     print(
         f"{counts['images']} images, {counts['rare']} of them {counts['rare_class']}, in "
@@ -54,11 +58,11 @@ def _decide(read, out: Path, arguments) -> None:
         print(f"note: {note}")
     device, painted = params.device("auto"), () if arguments.quick else (synthesis.way(),)
     decision = run.decide(taken, arguments.quick, arguments.size, device, painted)
-    if (out / report.NAMES[2]).is_dir():
-        shutil.rmtree(out / report.NAMES[2])
+    if export.exists():
+        shutil.rmtree(export)
     written = report.write(decision, out)
     if decision.found is not None:
-        written.append(takeaway.export(decision, out / report.NAMES[2]))
+        written.append(takeaway.export(decision, export))
     print()
     for sentence in decision.answer.sentences:
         print(sentence)
@@ -67,11 +71,11 @@ def _decide(read, out: Path, arguments) -> None:
 
 def predict(arguments) -> None:
     """Score the images of a folder; writes one row an image."""
-    out = arguments.out.expanduser().absolute()
+    out = files.absolute(arguments.out)
     if out.exists() and not arguments.replace:
         raise StudyError(f"{out} is there already: name another --out, or take --replace")
-    model = prediction.Model(arguments.model.expanduser())
-    root = arguments.folder.expanduser()
+    model = prediction.Model(files.absolute(arguments.model))
+    root = files.absolute(arguments.folder)
     names, notes = prediction.looked_at(root, model)
     table = model.predict([root / name for name in names], params.device("auto"))
     table.insert(0, "image", names)

@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import Field
 
-from fsl_utils import StudyError, params
+from fsl_utils import StudyError, files, params
 from fsl_utils.classifier import arms, classifiers
 from fsl_utils.data import domains, partitions
 from fsl_utils.data.datasets import registry
@@ -168,7 +168,7 @@ def _checked(given: dict) -> dict:
             f"set image_size: {PIXELS[backbone]}"
         )
     if run["folder"]:  # notebooks run in a folder of their own
-        run["folder"] = str(Path(run["folder"]).expanduser().absolute())
+        run["folder"] = str(files.absolute(run["folder"]))
     return run
 
 

@@ -15,13 +15,13 @@ VALUES = 100_000  # with every alias written out
 
 def read(path: Path) -> Any:
     """The content of a YAML file. Raises StudyError where it is no file, no YAML or too large."""
-    if not path.exists():
-        raise StudyError(f"{path}: no such file; those that ship are in notebooks/grids/")
-    if not path.is_file():
-        raise StudyError(f"{path}: not a plain file")
-    if path.stat().st_size > LARGEST:
-        raise StudyError(f"{path}: larger than {LARGEST:,} bytes")
     try:
+        if not path.exists():
+            raise StudyError(f"{path}: no such file; those that ship are in notebooks/grids/")
+        if not path.is_file():
+            raise StudyError(f"{path}: not a plain file")
+        if path.stat().st_size > LARGEST:
+            raise StudyError(f"{path}: larger than {LARGEST:,} bytes")
         loader = yaml.SafeLoader(path.read_text())
         node = loader.get_single_node()
         if node is None:
@@ -35,7 +35,7 @@ def read(path: Path) -> Any:
         words = " ".join(str(error).split())[:200]
         raise StudyError(f"{path}: not YAML ({words})") from error
     except OSError as error:
-        raise StudyError(f"{path}: not readable ({error.strerror})") from error
+        raise StudyError(f"{shown(str(path))}: not readable ({error.strerror})") from error
 
 
 def _size(node: yaml.Node, sizes: dict[int, int]) -> int:

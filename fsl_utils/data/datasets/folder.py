@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fsl_utils import StudyError
+from fsl_utils import StudyError, files
 from fsl_utils.data import decoding, kept, survey
 from fsl_utils.data.datasets import groups, masks
 from fsl_utils.data.datasets.groups import noted
@@ -44,7 +44,7 @@ def locate(folder: str = "") -> Path:
             "domain 'folder' needs the parameter folder (or the variable FSL_FOLDER): "
             "a folder that holds <class>/*.png"
         )
-    root = Path(folder).expanduser().absolute()
+    root = files.absolute(folder)
     if not root.is_dir():
         raise StudyError(f"{root}: no such folder; it should hold one folder for each class")
     return root
@@ -69,8 +69,8 @@ def read(folder: str = "", group_pattern: str = "") -> tuple[pd.DataFrame, list[
     frame, notes = masks.split(frame)
     frame, more = masks.boxes(frame.reset_index(drop=True), root)
     notes = _left_out(others, strangers) + notes + more
-    frame["image"] = frame["image"].map(lambda name: unicodedata.normalize("NFC", name))
-    frame["class_name"] = frame["image"].str.split("/").str[0]
+    frame["image"] = [unicodedata.normalize("NFC", name) for name in frame["image"]]
+    frame["class_name"] = [name.split("/")[0] for name in frame["image"]]
     _need_classes(frame, root, names)
 
     levels = _levels(frame, root)
@@ -97,10 +97,10 @@ def _walk(root: Path) -> tuple[list[str], list[str]]:
     def refuse(error):
         raise StudyError(f"{error.filename}: {error.strerror}; its images cannot be read")
 
-    for place, folders, files in os.walk(root, onerror=refuse):
+    for place, folders, names_here in os.walk(root, onerror=refuse):
         folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
         linked = [f for f in folders if Path(place, f).is_symlink()]
-        for entry in (*linked, *sorted(f for f in files if not f.startswith("."))):
+        for entry in (*linked, *sorted(f for f in names_here if not f.startswith("."))):
             path = Path(place, entry)
             name = path.relative_to(root).as_posix()
             if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):

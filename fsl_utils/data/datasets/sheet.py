@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from fsl_utils import ROOT, StudyError
+from fsl_utils import ROOT, StudyError, files
 from fsl_utils.data import decoding, images
 
 
@@ -79,4 +79,4 @@ class DataSet:
 
 def data_root() -> Path:
     """Folder of the data sets: `FSL_DATA_DIR`, else `data/` in the clone."""
-    return Path(os.environ.get("FSL_DATA_DIR") or ROOT / "data").expanduser().absolute()
+    return files.absolute(os.environ.get("FSL_DATA_DIR") or ROOT / "data")
