@@ -50,15 +50,30 @@ def test_the_loss_is_that_of_flows_velocity(untrained):
     assert levels[0].min() > 0 and levels[0].max() < 1
 
 
+@pytest.mark.parametrize("spread", [0.3, 1.0, 4.0])
 @pytest.mark.parametrize("s", [0.01, 0.3, 0.5, 0.9, 0.99])
-def test_a_network_of_zeros_is_the_best_linear_denoiser(s):
-    """Of independent x and n of unit variance: E[x | z] = z cov(x, z) / var(z)."""
-    x, n = noise(200_000), noise(200_000, seed=1)
+def test_a_network_of_zeros_is_the_best_linear_denoiser(s, spread):
+    """Of independent x and n: E[x | z] = z cov(x, z) / var(z)."""
+    x, n = spread * noise(200_000), noise(200_000, seed=1)
     z = (1 - s) * x + s * n
-    skip, out = mini128._preconditioning(torch.tensor(s))
-    assert abs(float(skip) - float((x * z).mean() / z.square().mean())) < 0.01
-    # What is left for the network has unit variance at every noise level.
-    assert abs(float(((x - skip * z) / out).std()) - 1) < 0.01
+    given = torch.tensor(s), torch.tensor(spread)
+    skip, out, into = map(float, mini128._preconditioning(*given))
+    assert skip == pytest.approx(float((x * z).mean() / z.square().mean()), rel=0.02, abs=0.01)
+    # What the network sees and what is left for it have unit variance at every noise level.
+    assert float((into * z).std()) == pytest.approx(1, abs=0.01)
+    assert float(((x - skip * z) / out).std()) == pytest.approx(1, abs=0.01)
+
+
+def test_coarse_bands_stay_the_larger_ones():
+    """Divided by the root of their spread, bands have that spread's root, and mean power 1."""
+    images = np.random.default_rng(0).normal(0, 1, (8, 1, 128, 128)).cumsum(-1).cumsum(-2)
+    images = np.clip(128 + images, 0, 255).astype(np.uint8)
+    model = mini.create(mini.band_scales(images, Mini128), 0, Mini128)
+    latents = model.encode(images)
+    spread = latents.std(dim=(0, 2, 3))
+    torch.testing.assert_close(model.spread.flatten(), spread, rtol=1e-3, atol=1e-4)
+    assert float(spread.square().mean()) == pytest.approx(1, rel=1e-3)
+    assert spread[0] > 5 * spread[-1]
 
 
 def test_the_solver_recovers_what_a_perfect_network_predicts(untrained):

@@ -62,7 +62,7 @@ class Mini:
     """
 
     denoiser: UNet2DModel
-    scales: torch.Tensor  # [B], standard deviation of each band over the base images
+    scales: torch.Tensor  # [B], what each band is divided by
     hash: str
     about: dict
 
@@ -84,8 +84,13 @@ class Mini:
     def device(self) -> torch.device:
         return self.denoiser.device
 
+    @classmethod
+    def divisors(cls, spread: torch.Tensor) -> torch.Tensor:
+        """What bands of this standard deviation [B] are divided by: unit variance is left."""
+        return spread
+
     def encode(self, images) -> torch.Tensor:
-        """uint8 [N, 1, S, S] -> standardised bands, float32 [N, *latent_shape]."""
+        """uint8 [N, 1, S, S] -> scaled bands, float32 [N, *latent_shape]."""
         pixels = torch.as_tensor(np.asarray(images), device=self.device).float().div(127.5).sub(1)
         bands = haar.bands(pixels, self.levels)
         return bands / self.scales.to(bands)[:, None, None]
@@ -223,9 +228,11 @@ def create(scales: torch.Tensor, seed: int, kind: type[Mini] = Mini) -> Mini:
 
 
 def band_scales(images: np.ndarray, kind: type[Mini] = Mini) -> torch.Tensor:
-    """Standard deviation of each band over images, uint8 [N, 1, S, S] -> float32 [B]."""
+    """What each band is divided by, from its spread over images, uint8 [N, 1, S, S] -> float32
+    [B].
+    """
     pixels = torch.from_numpy(np.asarray(images)).float().div(127.5).sub(1)
-    return haar.bands(pixels, kind.levels).std(dim=(0, 2, 3))
+    return kind.divisors(haar.bands(pixels, kind.levels).std(dim=(0, 2, 3)))
 
 
 def save(model: Mini, path: Path, about: dict) -> None:

@@ -1,11 +1,12 @@
 """`mini128`: mini at 128 pixels, told by masks where a defect lies.
 
 A three-level Haar transform gives 64 bands of 16x16 places, so that the network is on the grid of
-`mini`'s. It works on the straight path of rectified flow and predicts the clean image through the
-skip of EDM (Karras et al. 2022, arXiv 2206.00364), so that a network that does nothing is already
-the best linear denoiser of bands of unit variance. What it is told: the source of the image as
-`mini` is, and two channels of a mask, thin marks and wide ones (see `structures`), nothing where
-there is no mask.
+`mini`'s. Each band is divided by the square root of its spread: coarse bands stay the larger ones,
+and come out of the noise before fine ones, as pixels' do. On the straight path of rectified flow
+the network predicts the clean image through the skip of EDM (Karras et al. 2022, arXiv 2206.00364),
+band by band, so that a network that does nothing is already the best linear denoiser of each. What
+it is told: the source of the image as `mini` is, and two channels of a mask, thin marks and wide
+ones (see `structures`), nothing where there is no mask.
 """
 
 import dataclasses
@@ -42,6 +43,16 @@ class Mini128(mini.Mini):
         dropout=0.0,
     )
 
+    @classmethod
+    def divisors(cls, spread: torch.Tensor) -> torch.Tensor:
+        """What bands of this standard deviation [B] are divided by: mean power is 1 then."""
+        return (spread * spread.mean()).sqrt()
+
+    @property
+    def spread(self) -> torch.Tensor:
+        """Standard deviation of each band of latents, [B, 1, 1]."""
+        return (self.scales / self.scales.square().mean().sqrt())[:, None, None]
+
     def told(self, masks: torch.Tensor) -> Self:
         """This backbone, told where the defects of its images lie: uint8 [N, 1, 128, 128]."""
         marks = F.pixel_unshuffle(structures.channels(masks.to(self.device)), BLOCK)
@@ -52,8 +63,8 @@ class Mini128(mini.Mini):
     ) -> torch.Tensor:
         """The clean latents of noisy ones [N, 64, 16, 16], at noise levels [N] in 0..1000."""
         s = (timesteps / TIMES).to(latents)[:, None, None, None]
-        skip, out = _preconditioning(s)
-        return skip * latents + out * self._network(latents, timesteps, condition).to(latents)
+        skip, out, into = _preconditioning(s, self.spread.to(latents))
+        return skip * latents + out * self._network(into * latents, timesteps, condition)
 
     def _network(self, latents, timesteps, condition) -> torch.Tensor:
         n, marks = len(latents), self.marks
@@ -100,9 +111,13 @@ class Mini128(mini.Mini):
         return solver
 
 
-def _preconditioning(s: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The share of the noisy image and that of the network in the prediction of the clean one, at
-    noise level s in 0..1 of z = (1 - s) x + s n, x and n of unit variance (EDM, table 1).
+def _preconditioning(
+    s: torch.Tensor, spread: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The share of the noisy latents z and that of the network in the prediction of the clean ones,
+    and what z is multiplied by for the network (EDM, table 1).
+
+    At noise level s in 0..1 of z = (1 - s) x + s n; x has the given spread, n unit variance.
     """
-    power = (1 - s).square() + s.square()
-    return (1 - s) / power, -s / power.sqrt()
+    power = ((1 - s) * spread).square() + s.square()
+    return (1 - s) * spread.square() / power, -s * spread * power.rsqrt(), power.rsqrt()
