@@ -28,7 +28,7 @@ from diffusers.training_utils import EMAModel
 from fsl_utils import ROOT, store
 from fsl_utils.classifier import features
 from fsl_utils.data import domains
-from fsl_utils.generator import mini, pretrain
+from fsl_utils.generator import haar, mini, pretrain
 from fsl_utils.pools import measures
 
 NAMES = ("elpv", "magnetic_tile", "chestxray14")
@@ -68,27 +68,12 @@ DESIGNS = {
 }
 
 
-def transform(levels: int) -> torch.Tensor:
-    """Orthonormal [4^levels, 4^levels]: the separable Haar transform of one block of 2^levels
-    pixels a side.
-    """
-    if levels == 2:
-        return mini.haar_matrix()
-    r = 0.5**0.5
-    one = torch.tensor([[r, r], [r, -r]]) if levels == 1 else torch.ones(1, 1)
-    return torch.kron(one, one)
-
-
 class Model:
     """A design with random weights: what it needs to be trained and sampled."""
 
     def __init__(self, design: dict, images: np.ndarray):
         torch.manual_seed(0)
-        self.design, self.block, self.matrix = (
-            design,
-            2 ** design["levels"],
-            transform(design["levels"]),
-        )
+        self.design, self.block = design, 2 ** design["levels"]
         widths, attention = design["widths"], design["attention"]
         groups = 8 if min(widths) < 32 else 16
         self.net = UNet2DModel(
@@ -110,16 +95,11 @@ class Model:
 
     def encode(self, images) -> torch.Tensor:
         pixels = torch.as_tensor(np.asarray(images)).float().div(127.5).sub(1)
-        bands = torch.einsum("ij,njhw->nihw", self.matrix, F.pixel_unshuffle(pixels, self.block))
-        return bands / self.scales[:, None, None]
+        return haar.bands(pixels, self.design["levels"]) / self.scales[:, None, None]
 
     def decode(self, latents: torch.Tensor) -> np.ndarray:
-        pixels = F.pixel_shuffle(
-            torch.einsum(
-                "ji,njhw->nihw", self.matrix, latents.float() * self.scales[:, None, None]
-            ),
-            self.block,
-        )
+        bands = latents.float() * self.scales[:, None, None]
+        pixels = haar.pixels(bands, self.design["levels"])
         return pixels.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).numpy()
 
     def loss(
@@ -208,7 +188,7 @@ def run(name: str, seconds: float, folder: Path) -> None:
     while (spent := time.process_time() - begin) < seconds:
         rng = np.random.default_rng([0, step])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        pixels, labels = base.batch(step, rng, generator)
+        pixels, _, labels = base.batch(step, rng, generator)
         for group in (
             optimiser.param_groups
         ):  # the shape of the long run's rate, over time in place of steps
