@@ -93,6 +93,14 @@ def _pretrain(command) -> None:
     command.add_argument("--common-class", default="", help="with --domains folder")
     command.add_argument("--group-pattern", default="", help="with --domains folder")
     command.add_argument(
+        "--from",
+        dest="source",
+        choices=("base", "draw"),
+        default="base",
+        help="base partitions, or the common training images of a draw, for that draw alone",
+    )
+    command.add_argument("--draw", type=int, default=0, help="which draw, with --from draw")
+    command.add_argument(
         "--start",
         type=Path,
         help="weights to go on from (default: random; for a folder the shipped ones)",

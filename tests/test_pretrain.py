@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from fsl_utils import Interrupted, StudyError
-from fsl_utils.generator import mini, pretrain
+from fsl_utils.data import partitions
+from fsl_utils.generator import backbones, base_images, mini, pretrain
 
 
 def test_base_images_are_common_and_from_base_groups(elpv):
-    base = pretrain.BaseImages([elpv])
+    base = base_images.BaseImages([elpv])
     images, condition, held_out, files = base.images, base.condition, base.held_out, base.files
     assert images.shape == (len(condition), 1, 64, 64) and set(condition) == {
         mini.condition("elpv")
@@ -80,5 +81,27 @@ def test_rate_warms_up_holds_and_decays():
 
 def test_a_domain_without_base_images_is_refused(elpv, tmp_path):
     none = dataclasses.replace(elpv, table=elpv.table.assign(partition="development"))
-    with pytest.raises(StudyError, match="no base image"):
+    with pytest.raises(StudyError, match="no base image.*--from draw"):
         next(pretrain.run([none], 1, tmp_path))
+
+
+def test_a_draws_common_training_images_stand_in_for_base_images(elpv):
+    mixed = dataclasses.replace(elpv, table=elpv.table.assign(partition="development"))
+    draw = partitions.draw(mixed.table, 3, 40)
+    files = base_images.BaseImages([mixed], draw=3).files["elpv"]
+    assert files == mixed.table["image"].iloc[draw.common].tolist()
+    assert not set(files) & set(mixed.table["image"].iloc[draw.validation])
+
+
+def test_weights_that_saw_test_images_are_refused(elpv, tmp_path, monkeypatch):
+    test = elpv.table["image"][elpv.table["partition"] == "test"].tolist()
+    model = mini.create(torch.ones(16), 0)
+    for files, fits in (([], True), (test[:2], False)):
+        path = tmp_path / f"{fits}.safetensors"
+        mini.save(model, path, {"files": {"elpv": files}})
+        monkeypatch.setenv("FSL_MINI", str(path))
+        if fits:
+            assert backbones.pretrained("mini", elpv).name == "mini"
+            continue
+        with pytest.raises(StudyError, match="saw 2 images of the test partition.*unset FSL_MINI"):
+            backbones.pretrained("mini", elpv)

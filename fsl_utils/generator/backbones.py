@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from fsl_utils import StudyError, store
-from fsl_utils.data import cache
+from fsl_utils.data import cache, partitions
 from fsl_utils.data.datasets import registry
 from fsl_utils.generator import hub, mini
 from fsl_utils.generator.mini128 import Mini128
@@ -61,11 +61,26 @@ class Pretrained:
 
 
 def pretrained(name: str, domain, image_size: int = 64, quantise: str = "") -> Pretrained:
-    """The backbone of a name for a domain's images."""
+    """The backbone of a name for a domain's images. Raises StudyError where a mini's weights saw
+    images of the domain's test partition.
+    """
     base = identity(name, quantise)
     if name in MINIS:
+        _check_unseen(name, domain)
         return Pretrained(name, base)
     return Pretrained(name, base, prompts(domain), 1, image_size)
+
+
+def _check_unseen(name: str, domain) -> None:
+    table, kind = domain.table, MINIS[name]
+    test = table["image"][table["partition"].isin(("test", partitions.SEALED))]
+    if known := sorted(mini.seen(kind, domain.name) & set(test)):
+        variable = mini.variable(name)
+        raise StudyError(
+            f"{mini.weights(kind)}: these weights saw {len(known)} images of the test partition of "
+            f"{domain.name} (first: {known[0]}): unset {variable} for the shipped weights, "
+            "or run fsl pretrain on today's partitions"
+        )
 
 
 def prompts(domain) -> tuple[str, str, str]:

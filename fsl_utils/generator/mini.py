@@ -214,6 +214,12 @@ def weights(kind: type[Mini] = Mini) -> Path:
     return Path(os.environ.get(variable(kind.name)) or WEIGHTS / f"{kind.name}.safetensors")
 
 
+def seen(kind: type[Mini], domain: str) -> set[str]:
+    """Names of the images of a domain that the weights in use were pretrained on."""
+    with safe_open(weights(kind), "pt") as file:
+        return set(json.loads(file.metadata()["about"]).get("files", {}).get(domain, ()))
+
+
 def variable(name: str) -> str:
     """The environment variable that names a mini's weights."""
     return f"FSL_{name.upper()}"

@@ -1,5 +1,5 @@
-"""Pretraining of `mini` on the base partitions: common images alone, from groups no study ever
-sees.
+"""Pretraining of a mini on the base partitions: common images alone, from groups no study ever
+sees. Where a folder has no such group, on a draw's own common training images.
 
 A killed run resumes from its last checkpoint and ends with the same weights: every step
 draws its batch, noise and dropout from a generator seeded by (seed, step).
@@ -13,90 +13,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from diffusers.training_utils import EMAModel
 
 from fsl_utils import Interrupted, StudyError, store
-from fsl_utils.data import augmentation, domains, partitions
+from fsl_utils.data import domains
 from fsl_utils.data.corpora import Corpus
-from fsl_utils.data.datasets import registry
-from fsl_utils.generator import batches, checkpoints, mini, precision, structures
+from fsl_utils.generator import batches, checkpoints, mini, precision
+from fsl_utils.generator.base_images import BATCH, BaseImages
 
-BATCH = 32
 LEARNING_RATE = 4e-4
 WARMUP = 100
 DECAY = 0.3  # the last 30 % of the steps bring the learning rate down to 1 % along a cosine
 EMA_DECAY = 0.9995
-NO_CONDITION = 0.1  # share of images trained without condition, for guidance
-HELD_OUT = 0.1  # share of base groups that only the loss curve sees
-CORPUS_TURN = 4  # images of a domain for one of each corpus
-DRAWN = 0.5  # share of images with drawn defects, for a backbone that takes masks
 DRAWN_WEIGHT = 5.0  # loss of a marked place to that of any other
 SEED = 0
-
-
-class BaseImages:
-    """Base images of the domains: `images` uint8 [N, 1, S, S], `condition` [N], `held_out` [N]
-    (bool), `files`: their names by domain; beside them those of corpora. Raises StudyError where a
-    domain has none.
-    """
-
-    def __init__(
-        self, tasks: list[domains.Domain], size: int = 64, corpora: tuple[Corpus, ...] = ()
-    ):
-        parts, self.files = [], {}
-        for domain in tasks:
-            rows = domain.rows("base", label=0)
-            if not len(rows):
-                raise StudyError(
-                    f"{domain.name} has no base image: "
-                    "pretraining needs common images of groups without a rare one"
-                )
-            condition = np.full(len(rows), mini.condition(domain.name))
-            apart = _held_out(domain.name, domain.table["group"].iloc[rows])
-            parts.append((domain.images(size)[rows], condition, apart))
-            self.files[domain.name] = domain.table["image"].iloc[rows].tolist()
-        self.flips = {mini.condition(task.name): registry.get(task.name).flips for task in tasks}
-        turns = list(self.flips) * (CORPUS_TURN if corpora else 1)
-        for corpus in corpora:
-            seen = corpus.images(size)
-            parts.append((seen, np.full(len(seen), corpus.condition), np.zeros(len(seen), bool)))
-            self.files[corpus.name] = len(seen)
-            self.flips[corpus.condition] = corpus.flips
-            turns.append(corpus.condition)
-        self.images, self.condition, self.held_out = map(np.concatenate, zip(*parts))
-        self.train = [np.flatnonzero((self.condition == c) & ~self.held_out) for c in turns]
-
-    def batch(
-        self, step: int, rng: np.random.Generator, generator: torch.Generator, drawn: bool = False
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The batch of a step: images uint8 [32, 1, S, S], mirrored and moved, masks of the same
-        shape, and condition [32], now and then none.
-
-        Domains take turns. drawn: half of the images have drawn defects, which their mask marks.
-        """
-        turns = (step * BATCH + np.arange(BATCH)) % len(self.train)
-        rows = np.array([rng.choice(self.train[i]) for i in turns])
-        pixels = torch.from_numpy(self.images[rows])
-        for c, allowed in self.flips.items():
-            chosen = torch.from_numpy(self.condition[rows] == c)
-            pixels[chosen] = augmentation.flips_and_shifts(pixels[chosen], allowed, 2, generator)
-        masks = torch.zeros_like(pixels)
-        for i in np.flatnonzero(rng.random(BATCH) < DRAWN) if drawn else ():
-            image, mask = structures.draw(pixels[i, 0].numpy(), rng)
-            pixels[i, 0], masks[i, 0] = torch.from_numpy(image), torch.from_numpy(mask)
-        alone = rng.random(BATCH) < NO_CONDITION
-        condition = torch.from_numpy(np.where(alone, mini.NULL, self.condition[rows]))
-        return pixels, masks, condition
-
-
-def _held_out(name: str, groups: pd.Series) -> np.ndarray:
-    """Which images are of the groups that only the loss curve sees, bool."""
-    rng = partitions.generator(name, "held out of pretraining")
-    return groups.isin(
-        partitions.pick(pd.Series(name, index=groups.unique()), HELD_OUT, rng)
-    ).to_numpy()
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -118,9 +49,10 @@ def run(
     checkpoint_every: int = 250,
     kind: type[mini.Mini] = mini.Mini,
     corpora: tuple[Corpus, ...] = (),
+    draw: int | None = None,
 ) -> Iterator[dict]:
     """Train for `steps` of 32 images, every domain equally often; yields {step, loss} after every
-    step.
+    step. On base images, or on those of a draw (see `BaseImages`).
 
     From random weights, or from those of `start`, whose band scales are kept. Of each corpus there
     is one image for four of each domain. A kind that takes masks learns what they mean from drawn
@@ -132,7 +64,7 @@ def run(
     groups: {step, loss, mean_loss, held_out, seconds}. It ends with `mini.safetensors` and
     `loss.csv` there. Mixed precision (bfloat16) in forward and backward.
     """
-    training = Pretraining(tasks, steps, folder, start, kind, corpora)
+    training = Pretraining(tasks, steps, folder, start, kind, corpora, draw)
     if training.done:
         print(f"going on from step {training.done} of {steps}")
     with checkpoints.interrupts_held() as interrupted:
@@ -164,9 +96,10 @@ class Pretraining:
         start: Path | None,
         kind: type[mini.Mini],
         corpora: tuple[Corpus, ...],
+        draw: int | None = None,
     ):
         self.tasks, self.steps, self.folder = tasks, steps, folder
-        self.base = base = BaseImages(tasks, kind.image_size, corpora)
+        self.base = base = BaseImages(tasks, kind.image_size, corpora, draw)
         if start:
             self.model = mini.load(start, kind=kind)
         else:

@@ -62,7 +62,9 @@ def pretrain(arguments) -> None:
     own_name = f"pretrain-{kind.name}{'-folder' * ('folder' in names)}"
     folder = arguments.out or store.root() / own_name
     corpora = CORPORA if arguments.corpora else ()
-    for row in training.run(tasks, arguments.steps, folder, start, kind=kind, corpora=corpora):
+    draw = arguments.draw if arguments.source == "draw" else None
+    run = training.run(tasks, arguments.steps, folder, start, kind=kind, corpora=corpora, draw=draw)
+    for row in run:
         if "held_out" in row:
             print(
                 f"step {row['step']:6d} of {arguments.steps}   loss {row['mean_loss']:.4f}   "

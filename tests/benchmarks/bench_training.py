@@ -20,7 +20,7 @@ from fsl_utils.classifier import models
 from fsl_utils.classifier.arms import ARMS
 from fsl_utils.data import domains, partitions
 from fsl_utils.data.tasks import FewShotTask
-from fsl_utils.generator import finetuning, mini, pretrain, sampling
+from fsl_utils.generator import base_images, finetuning, mini, pretrain, sampling
 from fsl_utils.generator.adapter import AdapterRequest, attach
 from fsl_utils.generator.sampling import PoolRequest
 
@@ -66,8 +66,8 @@ def main() -> None:
     compare(
         "pretraining",
         lambda: next(steps),
-        bare_diffusion(net, pretrain.BATCH, autocast=True),
-        pretrain.BATCH,
+        bare_diffusion(net, base_images.BATCH, autocast=True),
+        base_images.BATCH,
     )
 
     request = AdapterRequest.new(task, 10_000, seed=987_654)

@@ -28,7 +28,7 @@ from diffusers.training_utils import EMAModel
 from fsl_utils import ROOT, store
 from fsl_utils.classifier import features
 from fsl_utils.data import domains
-from fsl_utils.generator import haar, mini, pretrain
+from fsl_utils.generator import base_images, haar, mini, pretrain
 from fsl_utils.pools import measures
 
 NAMES = ("elpv", "magnetic_tile", "chestxray14")
@@ -170,7 +170,7 @@ class Model:
 def run(name: str, seconds: float, folder: Path) -> None:
     """Train and judge one design; writes NAME.json and NAME.npz (the samples)."""
     torch.set_num_threads(1)
-    base = pretrain.BaseImages([domains.load(n) for n in NAMES])
+    base = base_images.BaseImages([domains.load(n) for n in NAMES])
     model = Model(DESIGNS[name], base.images[~base.held_out])
     net = model.net.to(memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(
