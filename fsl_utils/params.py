@@ -73,6 +73,7 @@ class Parameters(Strict):
     strength: float = Field(0.6, gt=0, le=1, description="of image-to-image, above 0, up to 1")
     guidance: float = Field(1.0, ge=1, le=100, description="1 (none) to 100")
     steps: int = _whole(20, "solver steps an image", 1, 1000)
+    gate: int = _whole(0, "of them without the adapter", 0, 999)
     n_images: int = _whole(200, "synthetic images")
     filter_steps: int = _whole(100, "optimiser steps of the filter's network")
     measure: Literal["enet_distance", "lpips_alex", "lpips_squeeze"] = _choice("enet_distance")

@@ -15,11 +15,12 @@ from spoiled import Spoiled
 from fsl_utils import store
 from fsl_utils.classifier import filters, models
 from fsl_utils.classifier.filters import FilterRequest
+from fsl_utils.data import domains
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import backbones, copies, sampling
 from fsl_utils.generator.sampling import PoolRequest
 
-SHIPPED = backbones.pretrained("mini", None)
+SHIPPED = backbones.pretrained("mini", domains.load("elpv"))
 
 
 def test_neighbour_distance_is_scikit_learns():

@@ -13,7 +13,7 @@ from sklearn.metrics.pairwise import polynomial_kernel
 from fsl_utils import StudyError, store
 from fsl_utils.classifier import filters
 from fsl_utils.classifier.filters import FilterRequest
-from fsl_utils.data import partitions
+from fsl_utils.data import domains, partitions
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import backbones, copies, sampling
 from fsl_utils.generator.adapter import AdapterRequest
@@ -22,7 +22,7 @@ from fsl_utils.pools import distances, measures, reports
 from fsl_utils.pools.reports import ReportRequest
 
 ENET = distances.measure("enet_distance")
-SHIPPED = backbones.pretrained("mini", None)
+SHIPPED = backbones.pretrained("mini", domains.load("elpv"))
 
 
 def noise_images(seed, n):

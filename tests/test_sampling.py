@@ -7,12 +7,13 @@ from diffusers import DPMSolverMultistepScheduler
 from spoiled import Spoiled
 
 from fsl_utils import StudyError, store
+from fsl_utils.data import domains
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import backbones, mini, regions, sampling
-from fsl_utils.generator.adapter import AdapterRequest
+from fsl_utils.generator.adapter import AdapterRequest, attach
 from fsl_utils.generator.sampling import PoolRequest
 
-SHIPPED = backbones.pretrained("mini", None)
+SHIPPED = backbones.pretrained("mini", domains.load("elpv"))
 
 
 @pytest.fixture
@@ -73,6 +74,28 @@ def test_sampling_is_what_the_diffusers_solver_does(backbone, task):
             latents = solver.step(2 * both[:1] - both[1:], t, latents).prev_sample
     ours = sampling.sample(backbone, wanted, [3])
     assert np.abs(ours.astype(int) - backbone.decode(latents)).max() <= 1
+
+
+def test_a_gate_leaves_the_first_steps_to_the_backbone_alone(task, own_store):
+    """An adapter of zeros changes nothing; one that is not changes the later steps alone."""
+    adapter = AdapterRequest.new(task, steps=1)
+    wanted = PoolRequest.of(adapter, steps=6)
+    assert wanted.params() == dataclasses.replace(wanted, gate=0).params()
+    alone = sampling.sample(SHIPPED.open(), PoolRequest.alone(adapter, steps=6), range(3))
+    fresh, tuned = (attach(SHIPPED.open(), mini.condition("elpv")) for _ in range(2))
+    with torch.no_grad():
+        for name, parameter in tuned.denoiser.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.02, generator=torch.Generator().manual_seed(0))
+    gates = [
+        sampling.sample(tuned, dataclasses.replace(wanted, gate=g), range(3)) for g in (0, 2, 5)
+    ]
+    away = [np.abs(made.astype(int) - alone).mean() for made in gates]
+    assert away[0] > away[1] > away[2] > 0
+    same = sampling.sample(fresh, dataclasses.replace(wanted, gate=3), range(3))
+    assert np.abs(same.astype(int) - alone).max() <= 1
+    with pytest.raises(StudyError, match="gate is 6 of 6 steps"):
+        dataclasses.replace(wanted, gate=6)
 
 
 def test_image_to_image_keeps_more_of_its_source_at_lower_strength(backbone, task):
@@ -175,10 +198,10 @@ def test_out_of_memory_halves_the_batch(monkeypatch, capsys, backbone, task):
     wanted = PoolRequest(task, SHIPPED, steps=1)
     plain = sampling._sample_batch
 
-    def tight(backbone, wanted, numbers, *rest):
+    def tight(backbone, base, wanted, numbers):
         if len(numbers) > 2:
             raise MemoryError
-        return plain(backbone, wanted, numbers, *rest)
+        return plain(backbone, base, wanted, numbers)
 
     monkeypatch.setattr(sampling, "CHUNK", 4)
     expected = sampling.sample(backbone, wanted, range(4))

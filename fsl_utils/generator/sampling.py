@@ -5,6 +5,7 @@ stored in chunks of 50: a pool of 50 is the beginning of a pool of 200, bit for 
 killed run keeps its finished chunks.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -42,6 +43,7 @@ class PoolRequest(Request):
     strength: float = 0.6
     guidance: float = 1.0
     steps: int = 20
+    gate: int = 0  # the first steps, which the backbone alone takes, as for a common image
     seed: int = 0
     common: bool = False  # images of the common class, the only one that a backbone alone knows
 
@@ -52,6 +54,16 @@ class PoolRequest(Request):
             raise StudyError(
                 f"mode 'mask' is for mini128, not for {self.backbone.name}: set "
                 "backbone='mini128' and image_size=128, or mode='noise'"
+            )
+        if self.gate and self.backbone.name not in backbones.MINIS:
+            raise StudyError(
+                f"gate is {self.gate}: it is for mini and mini128, not for {self.backbone.name}, "
+                "which would be in memory twice; set gate=0"
+            )
+        if self.gate >= self.steps:
+            raise StudyError(
+                f"gate is {self.gate} of {self.steps} steps: take fewer, for none is left "
+                "to the adapter"
             )
         if not 0 < self.strength <= 1:
             raise StudyError(f"strength is {self.strength}: take a value in (0, 1]")
@@ -85,6 +97,8 @@ class PoolRequest(Request):
             "condition": "rare" if self.condition == mini.RARE else "common",
             "adapter": self.adapter.key if self.adapter else None,
         }
+        if self.gate and self.adapter:
+            params |= {"gate": self.gate}
         if self.mode not in FROM_NOISE:  # its sources are images of the draw
             params |= {"strength": float(self.strength)}
         if self.mode != "noise":
@@ -146,9 +160,10 @@ def sample(backbone, pool: PoolRequest, numbers) -> np.ndarray:
     memory: the batch is halved until it fits.
     """
     parts, todo, batch = [], list(numbers), min(CHUNK, backbone.batch)
+    base = pool.backbone.open(str(backbone.device)) if pool.gate and pool.adapter else None
     while todo:
         try:
-            parts.append(_sample_batch(backbone, pool, todo[:batch]))
+            parts.append(_sample_batch(backbone, base, pool, todo[:batch]))
             todo = todo[batch:]
         except (torch.OutOfMemoryError, MemoryError):
             if batch == 1:
@@ -159,20 +174,9 @@ def sample(backbone, pool: PoolRequest, numbers) -> np.ndarray:
 
 
 @torch.inference_mode()
-def _sample_batch(backbone, pool: PoolRequest, numbers) -> np.ndarray:
+def _sample_batch(backbone, base, pool: PoolRequest, numbers) -> np.ndarray:
     n, size = len(numbers), backbone.image_size
-    noise = torch.stack(
-        [
-            torch.randn(
-                backbone.latent_shape,
-                generator=torch.Generator().manual_seed(
-                    image_seed(pool.task.draw.number, pool.seed, i)
-                ),
-            )
-            for i in numbers
-        ]
-    )
-    noise = noise.to(backbone.device, backbone.dtype)
+    noise = _noise(backbone, pool, numbers)
     solver = backbone.solver(pool.steps)
     timesteps, latents = solver.timesteps, noise
     if pool.mode == "mask":
@@ -192,10 +196,12 @@ def _sample_batch(backbone, pool: PoolRequest, numbers) -> np.ndarray:
             F.adaptive_max_pool2d(torch.from_numpy(weight), clean.shape[-2:]).to(clean.device) > 0
         )
     condition = torch.full((n,), pool.condition, device=noise.device)
-    for t in timesteps:
-        latents = solver.step(
-            _guided(backbone, latents, t.expand(n), condition, pool.guidance), t, latents
-        ).prev_sample
+    gated = dataclasses.replace(backbone, denoiser=base.denoiser) if base else backbone
+    common = torch.full_like(condition, mini.condition(pool.task.domain.name))
+    for k, t in enumerate(timesteps):
+        now = (gated, common) if k < pool.gate else (backbone, condition)
+        predicted = _guided(now[0], latents, t.expand(n), now[1], pool.guidance)
+        latents = solver.step(predicted, t, latents).prev_sample
         if (
             pool.mode == "inpaint"
             # What is kept is the source, noised anew (RePaint, Lugmayr et al. 2022): the region
@@ -208,6 +214,17 @@ def _sample_batch(backbone, pool: PoolRequest, numbers) -> np.ndarray:
             np.uint8
         )
     return painted
+
+
+def _noise(backbone, pool: PoolRequest, numbers) -> torch.Tensor:
+    """Of each image its own, [n, *latent_shape], whatever is made beside it."""
+    draw, seed = pool.task.draw.number, pool.seed
+    seeds = (image_seed(draw, seed, number) for number in numbers)
+    each = [
+        torch.randn(backbone.latent_shape, generator=torch.Generator().manual_seed(s))
+        for s in seeds
+    ]
+    return torch.stack(each).to(backbone.device, backbone.dtype)
 
 
 def _guided(backbone, latents, timesteps, condition, guidance: float) -> torch.Tensor:

@@ -128,6 +128,7 @@ def _asked(request: ReportRequest) -> dict:
         "strength": None if pool.mode == "noise" else pool.strength,
         "guidance": pool.guidance,
         "steps": pool.steps,
+        "gate": pool.gate,
         "n_images": request.n,
         "n_unseen": len(unseen),
         "n_unseen_groups": int(domain.table["group"].iloc[unseen].nunique()),

@@ -30,7 +30,7 @@ from fsl_utils.generator.sampling import PoolRequest
 from fsl_utils.pools import reports
 from fsl_utils.study import yaml_file
 
-SAMPLING = ("mode", "strength", "guidance", "steps")
+SAMPLING = ("mode", "strength", "guidance", "steps", "gate")
 REPORTED = [
     "kid",
     "kid_spread",
