@@ -1,10 +1,26 @@
-"""What a reader cannot read in a drawn figure: texts on each other, cut texts, cut marks."""
+"""What a reader cannot read in a drawn figure: texts on each other, cut texts, cut marks; and the
+style in which tests draw."""
 
 from itertools import combinations
 
+import matplotlib
+import matplotlib.pyplot as plt
+import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+
+from fsl_utils.figures import style
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def styled():
+    with plt.rc_context():
+        style.apply()
+        yield
+    plt.close("all")
 
 
 def faults(figure: Figure) -> list[str]:

@@ -100,8 +100,8 @@ def kolektor(root):
     return load(root, "cracked", r"(kos\d+)_")
 
 
-def colour(root):
-    cases.colour(root)
+def colour(root, objects=60):
+    cases.colour(root, objects)
     return load(root, "stain", r"(object\d+)_")
 
 
@@ -151,7 +151,7 @@ def test_the_notebooks_run_on_it(root, make, stem):
 
 
 def test_what_the_input_chain_costs_is_told(root):
-    domain = colour(root)
+    domain = colour(root, objects=36)
     table = input_chain.costs(FewShotTask(domain, partitions.draw(domain.table, 0, 6)))
     assert table[["size", "channels"]].to_numpy().tolist() == [[64, 1], [128, 1], [224, 3]]
     assert table["pr_auc"].iloc[-1] > 0.95  # the stain is seen in colour

@@ -1,18 +1,12 @@
-"""Figures: what is drawn is what the table says, and the files are fit for a paper."""
+"""Figures: what is drawn is what the table says."""
 
-import re
-
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import simulate
-from legible import faults
+from legible import faults, styled  # noqa: F401
 
-from fsl_utils import StudyError
 from fsl_utils.analysis import contrasts, curves, pool_gains, ratios, resampling
-from fsl_utils.classifier import arms
 from fsl_utils.figures import (
     headlines,
     lines,
@@ -20,22 +14,11 @@ from fsl_utils.figures import (
     pools,
     result_tables,
     results,
-    sheets,
     style,
     thresholds,
-    words,
 )
 
-matplotlib.use("Agg")
 LORA, REAL = ("lora_filtered", 4.0), ("real", 0.0)
-
-
-@pytest.fixture(autouse=True)
-def styled():
-    with plt.rc_context():
-        style.apply()
-        yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")
@@ -66,55 +49,6 @@ def single_marks(axis) -> list[tuple[float, float, bool]]:
         for line in marks(axis)
         if len(line.get_xdata()) == 1
     ]
-
-
-# -- Files --------------------------------------------------------------------------------------
-
-
-def test_save_writes_png_and_csv_the_same_twice_and_pdf_where_it_is_wanted(study, tmp_path):
-    table = curves.levels(study)
-    first, second = (
-        style.save(lines.arms(table), tmp_path / name / "arms_0.5x", table, pdf)
-        for name, pdf in (("a", False), ("b", True))
-    )
-    assert [file.name for file in first] == ["arms_0.5x.png", "arms_0.5x.csv"]
-    assert [file.name for file in second] == ["arms_0.5x.png", "arms_0.5x.pdf", "arms_0.5x.csv"]
-    assert first[0].read_bytes() == second[0].read_bytes()
-    assert sorted((tmp_path / "a").iterdir()) == sorted(first)  # nothing half-written
-    pdf = second[1].read_bytes()
-    assert b"/FontFile2" in pdf and b"/Type3" not in pdf  # text is text, its fonts embedded
-    assert not plt.get_fignums()  # closed
-
-
-def test_csv_is_the_table_and_names_the_cells(study, tmp_path):
-    table = curves.levels(study)
-    back = pd.read_csv(style.save(lines.arms(table), tmp_path / "arms", table)[1])
-    assert back["mean"].to_numpy() == pytest.approx(table["mean"].to_numpy(), rel=1e-5)
-    assert all(re.fullmatch("[0-9a-f]{12}(;[0-9a-f]{12})*", names) for names in back["cells"])
-    with pytest.raises(StudyError, match="cells"):
-        style.save(lines.arms(table), tmp_path / "arms", table.drop(columns=["cells"]))
-
-
-def test_every_study_has_a_folder_of_its_own_inside(study):
-    one = study.setting
-    changes = [
-        {},
-        {"rare_class": "../../up"},
-        {"rare_class": "..-..-up"},
-        {"rare_class": "a/b"},
-        {"rare_class": ".."},
-        {"rare_class": "裂纹"},
-        {"mode": "inpaint"},
-        {"init": "scratch"},
-        {"base": "ffffffffffff"},
-        {"protocol": "image", "image_size": 128},
-    ]
-    folders = words.folders([one | change for change in changes])
-    assert folders[0].startswith("elpv_defective_n20/probe")
-    assert len(set(folders)) == len(changes)
-    for folder in folders:
-        assert folder.count("/") == 1
-        assert not any(part.startswith(".") or not part for part in folder.split("/"))
 
 
 def test_the_pipeline_is_legible():
@@ -160,30 +94,6 @@ def test_one_draw_is_told_with_its_interval_and_not_as_a_test(one):
     assert f"{row['difference']:+.3f}".replace("0.", ".", 1) in told and "tests nothing" in told
     assert f"{row['n_rare']} rare images" in told
     assert "nothing is compared" in headlines.one_draw(pd.DataFrame())
-
-
-# -- Style --------------------------------------------------------------------------------------
-
-
-def test_every_arm_has_its_look_and_none_needs_colour():
-    assert set(arms.ARMS) <= set(style.ARM_STYLE)
-    without_colour = [(marker, line) for _, marker, line in style.ARM_STYLE.values()]
-    assert len(set(without_colour)) == len(without_colour)
-
-
-def test_an_arm_without_a_style_gets_one_and_always_the_same():
-    assert style.arm_style("mine") == style.arm_style("mine")
-    colour, marker, linestyle = style.arm_style("mine")
-    plt.plot([0, 1], color=colour, marker=marker, linestyle=linestyle)
-
-
-def test_a_name_that_no_font_has_stands_as_its_code_points(recwarn):
-    private = "\ue123"  # no font's, by Unicode
-    assert style.plain(f"a{private}b\nc") == "aU+E123 b\nc"
-    figure, _ = style.small_multiples([f"$\\alpha$ {private} <b>"], 1)
-    figure.draw_without_rendering()
-    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
-    assert figure.axes[0].get_title(loc="left") == "$\\alpha$ U+E123  <b>"  # no formula
 
 
 # -- What is drawn ------------------------------------------------------------------------------
@@ -321,49 +231,3 @@ def test_histograms_show_the_density_of_each_kind():
     ]
     heights = np.histogram([0.1, 0.3], np.linspace(0.1, 0.3, 5), density=True)[0]
     assert set(np.round(heights, 6)) <= set(np.round(figure.axes[0].lines[0].get_ydata(), 6))
-
-
-# -- Sheets -------------------------------------------------------------------------------------
-
-
-def test_sheet_shows_every_pixel_as_it_is():
-    grey = np.random.default_rng(0).integers(0, 256, (5, 1, 8, 8), dtype=np.uint8)
-    colour = np.random.default_rng(1).integers(0, 256, (2, 3, 8, 8), dtype=np.uint8)
-    figure = sheets.sheet([("grey", grey), ("none", grey[:0]), ("colour", colour)], per_row=3)
-    assert [axis.get_title(loc="left") for axis in figure.axes] == ["grey", "colour"]
-    first, second = (axis.get_images()[0].get_array() for axis in figure.axes)
-    # The fifth image: second row, second column.
-    assert (first[9:17, 9:17] == grey[4, 0][..., None]).all()
-    assert (second[:8, 9:17] == colour[1].transpose(1, 2, 0)).all()
-
-
-@pytest.mark.parametrize(
-    "rows, word",
-    [
-        ([], "no image"),
-        ([("a", np.zeros((0, 1, 8, 8), np.uint8))], "no image"),
-        ([("a", np.zeros((2, 1, 8, 8)))], "uint8"),
-        ([("a", np.zeros((2, 8, 8), np.uint8))], "'a'"),
-        ([("a", np.zeros((2, 2, 8, 8), np.uint8))], "'a'"),
-    ],
-)
-def test_a_sheet_of_something_else_is_refused(rows, word):
-    with pytest.raises(StudyError, match=word):
-        sheets.sheet(rows)
-
-
-def test_a_difference_is_grey_where_images_are_alike():
-    images = np.full((1, 1, 2, 2), 100, np.uint8)
-    others = np.array([[[[100, 110], [90, 0]]]], np.uint8)
-    assert sheets.difference(images, others).tolist() == [[[[128, 108], [148, 255]]]]
-
-
-def test_errors_are_shown_as_images(elpv):
-    table = elpv.table[elpv.table["partition"] == "test"].iloc[::9]
-    found = table[["image", "label"]].assign(cell="a" * 64, score=np.linspace(0, 1, len(table)))
-    found = pd.concat([found[found["label"] == label].head(2) for label in (1, 0)])
-    shown = sheets.errors(found, elpv, 16).axes[0].get_images()[0].get_array()
-    first = int(np.flatnonzero(elpv.table["image"] == found["image"].iloc[0])[0])
-    assert (shown[:16, :16] == elpv.images(16)[first].transpose(1, 2, 0)).all()
-    with pytest.raises(StudyError, match="not in the elpv data"):
-        sheets.errors(found.assign(image="x.png"), elpv, 16)

@@ -75,11 +75,12 @@ def test_subpackages_are_empty_and_every_module_has_a_room():
     "start",
     [
         "import fsl_utils.study.grid",
+        "import fsl_utils.figures.widgets",
         "from fsl_utils.__main__ import main; main(['status', 'notebooks/grids/quickstart.yaml'])",
     ],
-    ids=["grid", "status"],
+    ids=["grid", "widgets", "status"],
 )
-def test_a_grid_starts_without_torch(start):
+def test_it_starts_without_torch(start):
     code = f"import sys; {start}; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

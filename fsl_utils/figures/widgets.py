@@ -1,7 +1,10 @@
 """Widgets for the notebooks: extras for whoever steps through them; nothing computed needs them.
 
-Where nobody can click, as under papermill, a picture or a sentence stands in their place.
+Where nobody can click, as under papermill, a picture or a sentence stands in their place. The
+generator is imported by who clicks: that takes 15 s of a processor.
 """
+
+from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -12,8 +15,10 @@ from IPython.display import display
 from fsl_utils import StudyError
 from fsl_utils.data import domains
 from fsl_utils.figures import sheets
-from fsl_utils.generator import sampling
-from fsl_utils.generator.adapter import AdapterRequest
+
+if TYPE_CHECKING:
+    from fsl_utils.generator.adapter import AdapterRequest
+    from fsl_utils.generator.sampling import PoolRequest
 
 COUNT, WIDTH = 8, 9.0  # images that the sampler shows side by side, and inches they take
 
@@ -25,11 +30,13 @@ def attended() -> bool:
     return bool(request.get("content", {}).get("allow_stdin"))
 
 
-def sampler(adapter: AdapterRequest, device: str = "cpu") -> None:
+def sampler(adapter: "AdapterRequest", device: str = "cpu") -> None:
     """Knobs for how to sample, and a button that samples eight images."""
     if not attended():
         print("Open this notebook in JupyterLab to sample with other settings here.")
         return
+    from fsl_utils.generator import sampling
+
     knobs = {
         "mode": widgets.Dropdown(options=sampling.MODES),
         "seed": widgets.IntText(0),
@@ -64,8 +71,10 @@ def sampler(adapter: AdapterRequest, device: str = "cpu") -> None:
     display(box)
 
 
-def _beside_real(pool: sampling.PoolRequest, images: np.ndarray) -> list[tuple[str, np.ndarray]]:
+def _beside_real(pool: "PoolRequest", images: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """Rows of a sheet: shots, what images [N, C, S, S] were made from, the images, what changed."""
+    from fsl_utils.generator import sampling
+
     numbers, real = range(len(images)), pool.task.images(images.shape[-1])
     rows = [("shots", real[pool.task.draw.shots[: len(images)]]), ("synthetic", images)]
     if pool.mode == "noise":
