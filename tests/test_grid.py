@@ -13,7 +13,10 @@ from fsl_utils.__main__ import main
 from fsl_utils.generator import backbones
 from fsl_utils.study import commands, grid, notebooks
 
-SHIPPED = ["quickstart", "baselines", "pilot", "rounds", "study", "shots", "by_image", "paper"]
+SHIPPED = [
+    *("quickstart", "baselines", "pilot", "rounds", "study", "shots", "by_image"),
+    *("paper", "paper_protocol"),
+]
 
 
 @pytest.fixture

@@ -36,6 +36,9 @@ FORTY = "n_real == 40 and arm == 'real'"
 CRACKS = "domain == 'pv_cracks'"
 INTERVAL = "difference low high"
 RULES = "results/details/study/adaptive.csv"
+PATTERN = "results/details/paper_pattern.csv"
+RANKED = "quantity == 'PR-AUC'"
+AT_HALF, CRACK = "quantity == 'F1 at .5'", "rare_class == 'crack'"
 ADAPTIVE, ENSEMBLE = "arm == 'adaptive'", "arm == 'ensemble'"
 OVER_REAL, OVER_FREE = "control == 'real'", "control == 'free ensemble'"
 REAL = "difference_real low_real high_real"
@@ -159,6 +162,27 @@ NUMBERS = [
                 "pr_auc",
             ),
         )
+    ),
+    *(
+        ("results/experiments.md", snippet, PATTERN, (claim, rare), INTERVAL)
+        for snippet, claim, rare in (
+            ("five draws | +.255 [-.071, +.574]", AT_HALF, CRACK),
+            ("+.363 [+.004, +.643]", "quantity == 'recall at .5'", CRACK),
+            ("+.025 [-.618, +.539]", "quantity.str.startswith('F1, each')", CRACK),
+            ("-.031 [-.598, +.354] |", RANKED, CRACK),
+            ("ten draws | -.044 [-.091, +.002]", AT_HALF, f"{XRAYS} and {PROBE}"),
+        )
+    ),
+    *(
+        ("results/experiments.md", snippet, PATTERN, (RANKED, PROBE, split, TILES), INTERVAL)
+        for snippet, split in (
+            ("there: -.019 [-.061, +.020]", "protocol == 'image'"),
+            ("by image, -.027 [-.143, +.069]", "protocol == 'group'"),
+        )
+    ),
+    (
+        *("results/experiments.md", "alone have .129", "results/details/paper_leakage.csv"),
+        *((TILES,), "gives_away"),
     ),
     *(
         ("results/experiments.md", snippet, RULES, rows, columns)
