@@ -175,6 +175,18 @@ def batches(images: np.ndarray, device: str = "cpu", view: View = HEAD) -> Itera
             yield maps[0].half().cpu().numpy()
 
 
+def several(images: np.ndarray, view: View, layers: tuple[int, ...]) -> list[torch.Tensor]:
+    """Maps of several layers at once, float16 [N, C, h, w] each; of the view network and size
+    count.
+    """
+    net, parts = network(view.network), []
+    for start in range(0, len(images), BATCH):
+        pixels = torch.from_numpy(np.array(images[start : start + BATCH]))
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16()):
+            parts.append([m.half() for m in _layers(net, to_input(pixels, view), layers)])
+    return [torch.cat(part) for part in zip(*parts)]
+
+
 def _layers(net: torch.nn.Module, pixels: torch.Tensor, layers) -> list[torch.Tensor]:
     """The outputs of the network's layers [N, C, h, w], in the order of `layers`."""
     outputs = {}
