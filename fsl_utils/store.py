@@ -70,9 +70,13 @@ def opened() -> Path:
                 )
             write_text(folder / MARK, "Work of fsl_utils: see fsl_utils/store.py.\n")
     for name in OWN:
-        if (folder / name).is_symlink():
-            raise StudyError(f"{folder / name} is a link: remove it, the store writes there itself")
+        _own(folder / name)
     return folder
+
+
+def _own(folder: Path) -> None:
+    if folder.is_symlink():
+        raise StudyError(f"{folder} is a link: remove it, the store writes there itself")
 
 
 def _stranger(folder: Path) -> str:
@@ -253,6 +257,7 @@ def sweep(age: float = 2 * 86400) -> None:
 def work_folder(stage: str, params: dict) -> Path:
     """Folder for checkpoints of an unfinished thing; its maker removes it when done."""
     folder = opened() / "work" / f"{stage}-{key(stage, params)[:32]}"
+    _own(folder)
     with files.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -222,13 +222,16 @@ def test_gathering_nothing_is_said(file, own_store, tmp_path, capsys):
 
 
 def test_results_go_where_git_does_not_look(file, monkeypatch, tmp_path, capsys):
-    """A link in the place of results/mine/<name> is not followed."""
+    """A link in the place of results/mine/<name>, or in it, is not followed."""
     monkeypatch.setattr(commands, "ROOT", tmp_path)
-    (tmp_path / "results" / "mine").mkdir(parents=True)
-    (tmp_path / "results" / "mine" / "g").symlink_to(tmp_path)
     path = file({"name": "g", "defaults": {}, "sweep": [{"arms": ["real"]}]})
-    assert main(["grid", str(path), "--gather"]) == 1
-    assert "is a link to" in capsys.readouterr().err
+    for link in ("g", "g/tables", "g/figures"):
+        place = tmp_path / "results" / "mine" / link
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(tmp_path)
+        assert main(["grid", str(path), "--gather"]) == 1
+        assert f"{link} is a link to" in capsys.readouterr().err
+        place.unlink()
     assert "/results/mine/" in (notebooks.ROOT / ".gitignore").read_text().splitlines()
 
 

@@ -130,9 +130,10 @@ class Runs:
         driver.wait()
         expected = self.ended(driver, None)
         self.number, killed, before, driver = 1, dict.fromkeys(KINDS, 0), {}, None
+        begun = False  # and not ended: what was killed last is finished too
         try:
-            while sum(killed.values()) < rounds or driver:
-                driver = driver or self.start()
+            while sum(killed.values()) < rounds or begun:
+                driver, begun = driver or self.start(), True
                 try:
                     driver.wait(self.pause * rng.random())
                 except subprocess.TimeoutExpired:
@@ -153,7 +154,7 @@ class Runs:
                     driver = None
                     continue
                 self.ended(driver, expected)
-                self.number, before, driver = self.number + 1, {}, None
+                self.number, before, driver, begun = self.number + 1, {}, None, False
         finally:
             for process in belonging(self.root):
                 process.kill()

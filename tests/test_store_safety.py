@@ -131,6 +131,15 @@ def test_a_link_in_place_of_a_folder_of_its_own_is_refused(own_store, tmp_path, 
     assert make() == whole and not os.listdir(tmp_path / "theirs")
 
 
+def test_checkpoints_do_not_go_through_a_link(own_store, tmp_path):
+    folder = store.work_folder("adapter", {"n": 1})
+    folder.rmdir()
+    (tmp_path / "theirs").mkdir()
+    folder.symlink_to(tmp_path / "theirs")
+    with pytest.raises(StudyError, match="is a link: remove it"):
+        store.work_folder("adapter", {"n": 1})
+
+
 def test_a_link_in_place_of_a_file_is_replaced_not_followed(own_store, tmp_path):
     target, link = tmp_path / "theirs.txt", own_store / "running" / "02_lora"
     target.write_text("theirs")

@@ -162,8 +162,9 @@ def _standing(nodes: list, out: Path, replace: bool) -> tuple[list, set[str]]:
 def _writable(out: Path, linked: bool) -> None:
     """Make the folder of tables and figures. Raises StudyError where it cannot be written to, or
     is a link that nobody named."""
-    if not linked and not out.resolve().is_relative_to((ROOT / "results").resolve()):
-        raise StudyError(f"{out} is a link to {out.resolve()}: say where with --out")
+    for path in () if linked else (out, out / "tables", out / "figures"):
+        if not path.resolve().is_relative_to((ROOT / "results").resolve()):
+            raise StudyError(f"{path} is a link to {path.resolve()}: say where with --out")
     files.writable(out)
 
 
