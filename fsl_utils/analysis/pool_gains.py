@@ -11,10 +11,11 @@ from fsl_utils.analysis.resampling import RESAMPLES, interval
 from fsl_utils.analysis.tables import POOL_COLUMNS, TASK_COLUMNS
 
 
-def by_pool(
-    cells: pd.DataFrame, pools: pd.DataFrame, metric: str = "pr_auc", control: str = "duplicate"
-) -> pd.DataFrame:
-    """Gain of every pool's classifier over the control, beside the pool's qualities.
+CONTROL = "duplicate"
+
+
+def by_pool(cells: pd.DataFrame, pools: pd.DataFrame, metric: str = "pr_auc") -> pd.DataFrame:
+    """Gain of every pool's classifier over `duplicate`, beside the pool's qualities.
 
     The control is that of the same task, draw, fold, seed and ratio. pools: one row a pool, with a
     column `pool` and numbers. One row a (pool, arm, ratio), seeds averaged.
@@ -24,7 +25,7 @@ def by_pool(
             "pools.csv: it needs a column `pool` with each pool once; make the pool reports again"
         )
     on = [*TASK_COLUMNS, "draw", "fold", "seed", "ratio"]
-    base = cells.loc[cells["arm"] == control, [*on, metric, "cell"]]
+    base = cells.loc[cells["arm"] == CONTROL, [*on, metric, "cell"]]
     joined = (
         cells[cells["pool"] != ""]
         .merge(base, on=on, suffixes=("", "_control"))
