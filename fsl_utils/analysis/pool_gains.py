@@ -10,7 +10,6 @@ from fsl_utils import StudyError
 from fsl_utils.analysis.resampling import RESAMPLES, interval
 from fsl_utils.analysis.tables import POOL_COLUMNS, TASK_COLUMNS
 
-
 CONTROL = "duplicate"
 
 
