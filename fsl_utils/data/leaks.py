@@ -20,6 +20,7 @@ from fsl_utils.data.datasets.tables import some
 SIZE = 64  # of the images that are compared, pixels
 FALSE_ALARM = 1e-4  # share of pairs of different groups that the threshold lets through
 RESAMPLES = 400  # of the test groups
+LISTED = 200  # pairs
 _BLOCK = 1000
 _BINS = np.linspace(-1, 1, 200_001)
 
@@ -47,12 +48,12 @@ def split_groups(table: pd.DataFrame, draw: partitions.Draw | None = None) -> pd
     )
 
 
-def siblings(table: pd.DataFrame, label: int = 1) -> float:
-    """Share of the test images of a label that have an image of their own group, whatever its
-    class, in development.
+def siblings(table: pd.DataFrame) -> float:
+    """Share of the rare test images that have an image of their own group, whatever its class, in
+    development.
     """
     groups, partition = whole_groups(table), table["partition"].to_numpy()
-    test = groups[(partition == "test") & (table["label"].to_numpy() == label)]
+    test = groups[(partition == "test") & (table["label"].to_numpy() == 1)]
     return float(np.isin(test, groups[partition == "development"]).mean())
 
 
@@ -69,7 +70,7 @@ def fingerprints(pixels: np.ndarray) -> np.ndarray:
         x = pixels[i : i + _BLOCK, 0].astype(np.float32)
         fine = locally_normalised(x)
         out[i : i + _BLOCK] = np.hstack(
-            [_unit(_shrink(x, 8)), 0.5 * _unit(_shrink(fine, 16))]
+            [_unit(shrunk(x, 8)), 0.5 * _unit(shrunk(fine, 16))]
         ) / np.sqrt(1.25)
     return out
 
@@ -81,7 +82,7 @@ def locally_normalised(x: np.ndarray) -> np.ndarray:
     return fine / (np.sqrt(ndimage.gaussian_filter(fine**2, sigma)) + 2)
 
 
-def _shrink(x: np.ndarray, size: int) -> np.ndarray:
+def shrunk(x: np.ndarray, size: int) -> np.ndarray:
     step = x.shape[1] // size
     return x.reshape(len(x), size, step, size, step).mean(axis=(2, 4)).reshape(len(x), -1)
 
@@ -132,10 +133,9 @@ class Similar:
         )
 
 
-def similar(
-    table: pd.DataFrame, pixels: np.ndarray, false_alarm: float = FALSE_ALARM, keep: int = 200
-) -> Similar:
-    """Pairs of a development and a test image that look like one object; `keep` are listed.
+def similar(table: pd.DataFrame, pixels: np.ndarray, false_alarm: float = FALSE_ALARM) -> Similar:
+    """Pairs of a development and a test image that look like one object; LISTED of them stand in
+    `pairs`.
 
     The threshold is the similarity that `false_alarm` of the pairs of different groups within
     development or within test exceed: no pair across the boundary has a say in it, nor groups that
@@ -172,7 +172,7 @@ def similar(
         ["identical", "similarity"], ascending=False, kind="stable", ignore_index=True
     )
     identical, flagged = int(pairs["identical"].sum()), int((~pairs["identical"]).sum())
-    pairs = pairs.head(keep)
+    pairs = pairs.head(LISTED)
     pairs.insert(3, "same_group", groups[pairs["image"]] == groups[pairs["other"]])
     names = table["image"].to_numpy()
     pairs["image"], pairs["other"] = names[pairs["image"]], names[pairs["other"]]

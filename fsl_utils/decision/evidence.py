@@ -5,6 +5,7 @@ k. Without j and k it scores j for the choice that is then scored on k.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +13,8 @@ from functools import cached_property
 import numpy as np
 
 from fsl_utils import StudyError, metrics, store
-from fsl_utils.analysis.resampling import REPLICATES, group_weights, interval, over_draws
-from fsl_utils.decision import folds
+from fsl_utils.analysis.resampling import REPLICATES, group_weights, over_draws
+from fsl_utils.decision import certainty, folds
 from fsl_utils.decision.candidates import Candidate
 
 CHOOSING = 200  # replicates of the groups behind an inner choice
@@ -47,6 +48,16 @@ class Evidence:
         """Groups with rare images."""
         return len(np.unique(self.groups[self.labels == 1]))
 
+    @cached_property
+    def effective_groups(self) -> float:
+        """How many equal groups would tell as much (see `certainty.effective`)."""
+        return certainty.effective(self.labels, self.groups)
+
+    @property
+    def folds(self) -> int:
+        """Outer folds."""
+        return int(self.fold.max()) + 1
+
     def values(self, scores: np.ndarray, metric: str = METRIC) -> np.ndarray:
         """A metric of scores [R, N], as observed and under resampled groups: [R, 1 + B]."""
         known = scores[np.isfinite(scores).all(axis=1)]
@@ -71,13 +82,20 @@ class Evidence:
         """Mean over repeats of values [R, 1 + B], its interval over groups and repeats, and the
         standard error behind it."""
         resampled = over_draws(values[:, 1:])
-        low, high = interval(resampled, self.rare_groups)
+        low, high = self.interval(resampled)
+        error = resampled.std() * certainty.inflation(self.effective_groups, self.folds)
         return {
             "value": float(values[:, 0].mean()),
             "low": low,
             "high": high,
-            "error": float(resampled.std()),
+            "error": float(error),
         }
+
+    def interval(self, resampled: np.ndarray) -> tuple[float, float]:
+        """The interval behind resampled values [B]; NaN with fewer than two groups."""
+        if self.rare_groups < 2:
+            return math.nan, math.nan
+        return certainty.interval(resampled, self.effective_groups, self.folds)
 
     def difference(self, one: str, other: str) -> np.ndarray:
         """The paired difference of two candidates in the repeats that both have, [r, 1 + B]."""
@@ -172,7 +190,7 @@ def procedure(evidence: Evidence, plain: str) -> tuple[np.ndarray, list[list[str
     where rare images are few. So it is the level of the plain way, which nobody chose, and the mean
     over folds of what the chosen ways add to it there.
     """
-    repeats, folds = len(evidence.fold), int(evidence.fold.max()) + 1
+    repeats, folds = len(evidence.fold), evidence.folds
     values, chosen = evidence.levels[plain].copy(), []
     for repeat in range(repeats):
         names = [_choice(evidence, repeat, k) for k in range(folds)]

@@ -152,12 +152,13 @@ def _take(answer: Recommendation) -> str:
 def _how(decision: Decision) -> str:
     if decision.found is None:
         return "<p>Nothing was fitted.</p>"
-    repeats, folds = len(decision.found.fold), int(decision.found.fold.max()) + 1
+    repeats, folds = len(decision.found.fold), decision.found.folds
     said = (
         f"{folds} outer folds of whole groups, {repeats} times. In each the other folds choose the "
         "way, by the one-standard-error rule: the simplest that lies within one standard error of "
         "the best. So the score at the top is of images that neither trained nor chose. Every way "
-        "weighs both classes the same. Brackets hold 95 % intervals over groups and repeats; all "
+        "weighs both classes the same. Brackets hold 95 % intervals over groups and repeats, for "
+        f"groups that tell as much as {decision.found.effective_groups:.1f} equal ones; all "
         "figures are of real images. Each fit sees fewer images than the classifier that is "
         "exported, which was fitted on all."
     )

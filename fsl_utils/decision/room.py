@@ -6,9 +6,9 @@ import numpy as np
 from scipy.stats import t
 
 from fsl_utils.analysis import headroom
-from fsl_utils.analysis.resampling import interval, over_draws
+from fsl_utils.analysis.resampling import over_draws
 from fsl_utils.data import partitions
-from fsl_utils.decision import candidates
+from fsl_utils.decision import candidates, certainty
 from fsl_utils.decision.candidates import Candidate
 from fsl_utils.decision.evidence import Evidence
 
@@ -74,7 +74,7 @@ def gain(found: Evidence, further: int = FURTHER, plain: str = "probe") -> dict:
     at = np.array([have, have + further], float)
     fitted = headroom.power_law(np.array(list(shots.values())), rows, at)
     more = fitted[:, 1] - fitted[:, 0]
-    low, high = interval(more[1:], found.rare_groups)
+    low, high = found.interval(more[1:])
     return out | {"value": float(more[0]), "low": low, "high": high}
 
 
@@ -86,11 +86,11 @@ def detectable(found: Evidence, names: list[str], plain: str = "probe") -> float
     """The smallest true difference that these groups show with 80 % power, as a typical way's.
 
     (t_.975 + t_.8) times the standard error of the paired difference from the plain candidate
-    (Bloom, Evaluation Review 19(5), 1995); the median over `names`. NaN with fewer than 2 groups.
+    (Bloom, Evaluation Review 19(5), 1995); the median over `names`. NaN with one group.
     """
-    freedom = found.rare_groups - 1
     errors = [found.estimate(found.difference(name, plain))["error"] for name in names]
-    if freedom < 1 or not errors:
+    if found.rare_groups < 2 or not errors:
         return math.nan
+    freedom = certainty.freedom(found.effective_groups)
     factor = t.ppf(0.975, freedom) + t.ppf(headroom.POWER, freedom)
     return float(factor * np.median(errors))

@@ -48,7 +48,7 @@ class Decision:
             "image_size": self.seen.size,
             "quick": self.quick,
             "repeats": 0 if self.found is None else len(self.found.fold),
-            "folds": 0 if self.found is None else int(self.found.fold.max()) + 1,
+            "folds": 0 if self.found is None else self.found.folds,
             **self.answer.params(),
         }
 
