@@ -21,6 +21,7 @@ from fsl_utils.classifier import features
 from fsl_utils.data import partitions
 from fsl_utils.data.datasets import registry
 from fsl_utils.generator import layouts, sampling, structures
+from fsl_utils.generator.mini128 import Mini128
 from fsl_utils.generator.sampling import PoolRequest
 
 LAYERS = (2, 4, 10)  # blocks that end the stages of strides 4, 8 and 16
@@ -114,7 +115,7 @@ def _mirrored(parts: list[Marked], flips: str) -> tuple[np.ndarray, np.ndarray, 
     chance = [np.full(len(p.images), s / 2 / len(p.images)) for p, s in zip(parts, shares)]
     images = np.concatenate([part.images for part in parts])
     masks = np.concatenate([part.masks for part in parts])
-    axes = [(), *({"h": -1, "v": -2}[axis] for axis in flips)]
+    axes: list[tuple[int, ...]] = [(), *(({"h": -1, "v": -2}[axis],) for axis in flips)]
     images, masks = (np.concatenate([np.flip(x, axis) for axis in axes]) for x in (images, masks))
     each = np.tile(np.concatenate(chance), len(axes))
     return images, masks, each / each.sum()
@@ -152,7 +153,7 @@ def compare(pool: PoolRequest, n: int, seed: int = 0) -> pd.DataFrame:
         raise StudyError(
             f"a pool of mode '{pool.mode}' has no masks: set mode='mask' and backbone='mini128'"
         )
-    task, size = pool.task, pool.backbone.image_size or 128
+    task, size = pool.task, Mini128.image_size
     draw, domain = task.draw, task.domain
     real, flips = task.images(size), registry.get(domain.name).flips
     rng = partitions.generator("segmentation", draw.number, seed)
@@ -160,10 +161,10 @@ def compare(pool: PoolRequest, n: int, seed: int = 0) -> pd.DataFrame:
     shots = Marked(real[draw.shots], domain.masks(draw.shots, size))
     made = Marked(sampling.images_of(pool, n), layouts.of_pool(pool, range(n), size))
     drawn = [structures.draw(real[row, 0], rng) for row in rng.choice(draw.common, n)]
-    painted = Marked(*(np.stack(parts)[:, None] for parts in zip(*drawn)))
+    pictures, marks = (np.stack(parts)[:, None] for parts in zip(*drawn))
     sets = {
         "real": [shots],
-        "drawn": [shots, painted],
+        "drawn": [shots, Marked(pictures, marks)],
         "synthetic": [shots, made],
         "synth_only": [made],
     }
