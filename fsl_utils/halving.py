@@ -9,6 +9,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+# What `adaptive` tries: one class, or both, with the kinds of pool that each takes images of.
+RECIPES = {"lora": ("rare",), "synth_both": ("rare", "common")}
+RATIOS = (0.5, 1.0, 2.0, 4.0, 10.0, 20.0)
+REPLICATES = 1000  # resamplings of the groups
 Key = tuple[str, float]  # a recipe and its ratio
 Scores = dict[Key, np.ndarray]  # [1 + B] each: as observed, then under the same B resamplings
 

@@ -163,6 +163,12 @@ def weighted(
     raise StudyError(f"unknown metric '{metric}': known are {', '.join(METRICS)}")
 
 
+def group_weights(groups: int, replicates: int) -> np.ndarray:
+    """Weights [groups, 1 + replicates] of the Bayesian bootstrap; those of column 0 are all one."""
+    random = np.random.default_rng(0).exponential(size=(groups, replicates))
+    return np.hstack([np.ones((groups, 1)), random])
+
+
 def _sums(part: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Total weight [B] of the images marked in `part` [N]."""
     return np.bincount(groups[part], minlength=len(weights)) @ weights

@@ -80,11 +80,12 @@ def test_no_training_set_holds_an_image_that_is_scored(task):
 def test_what_a_source_needs_and_why_it_cannot_be(task):
     source = {name: arm.source for name, arm in arms.ARMS.items()}
     assert {name for name in source if source[name].tuned} == {
-        name for name in arms.ARMS if name.startswith(("lora", "synth", "anneal"))
+        name for name in arms.ARMS if name.startswith(("lora", "synth", "anneal", "adaptive"))
     }
     assert source["base_synth"].pools == ("base",) and not source["paste"].pools
     assert source["synth_both"].pools == ("rare", "common")
     assert [name for name in source if source[name].screened] == ["lora_filtered"]
+    assert [name for name in source if source[name].chooses] == ["adaptive"]
     assert "no rare image at all" in source["synth_only"].why_not(task, 0)
     assert f"has {len(task.draw.more)}" in source["real_more"].why_not(task, 4000)
     assert "no pixel masks" in source["paste"].why_not(task, 4)

@@ -11,13 +11,11 @@ import pandas as pd
 
 from fsl_utils import halving, metrics
 from fsl_utils.analysis import contrasts
-from fsl_utils.analysis.resampling import REPLICATES, Resampled, group_weights, resample
+from fsl_utils.analysis.resampling import Resampled, resample
 from fsl_utils.analysis.tables import Images, setting
-from fsl_utils.halving import Key, Scores
+from fsl_utils.halving import RECIPES, REPLICATES, Key, Scores
 
 REAL = ("real", 0.0)
-# One class, or both: what a recipe has sampled. Synthetic images of the rare class serve both.
-RECIPES = {"lora": ("rare",), "synth_both": ("rare", "common")}
 FIXED = 4.0  # the ratio that is taken where nothing chooses
 FREE = "augment"
 RULES = {
@@ -59,7 +57,7 @@ def on_validation(
     cells: of `candidates`. Where no image is marked as choosing, all of validation chooses.
     """
     images = Images(scores[scores["cell"].isin(cells["cell"])])
-    weights = group_weights(images.n_groups, REPLICATES)
+    weights = metrics.group_weights(images.n_groups, REPLICATES)
     found: dict[tuple, Scores] = {}
     for row in cells.itertuples():
         at = images.of(row.cell, ("choosing",))

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from fsl_utils import metrics
-from fsl_utils.analysis.resampling import Resampled, group_weights, resample
+from fsl_utils.analysis.resampling import Resampled, resample
 from fsl_utils.analysis.tables import Images
 
 
@@ -48,7 +48,7 @@ def precision_over_recall(
     """
     study = resample(cells, scores, replicates=1)  # for its draws, cells and cautions
     images = Images(scores[scores["cell"].isin(cells["cell"])])
-    weights = group_weights(images.n_groups, replicates)
+    weights = metrics.group_weights(images.n_groups, replicates)
     recall = np.linspace(0.02, 1, 50)
     parts = []
     for arm, ratio in keys:

@@ -15,6 +15,7 @@ from scipy.stats import norm, permutation_test, t
 
 from fsl_utils import StudyError, metrics
 from fsl_utils.analysis.tables import POOL_COLUMNS, TASK_COLUMNS, Images, setting
+from fsl_utils.metrics import group_weights
 
 MIN_DRAWS = 10  # below: an illustration, and no test
 MIN_GROUPS = 10  # groups with rare images, below which an interval over groups says little
@@ -191,12 +192,6 @@ def _by_draw(cells: pd.DataFrame, scores: pd.DataFrame, metric: str, replicates:
         raise StudyError(f"no draw has a {metric}: no threshold was chosen, or folds are missing")
     fewest = np.min([count for key, count in counts.items() if key[:3] in whole], axis=0)
     return whole, fewest, int(seen.sum())
-
-
-def group_weights(groups: int, replicates: int) -> np.ndarray:
-    """Weights [groups, 1 + replicates] of the Bayesian bootstrap; those of column 0 are all one."""
-    random = np.random.default_rng(0).exponential(size=(groups, replicates))
-    return np.hstack([np.ones((groups, 1)), random])
 
 
 def _keys(cells: pd.DataFrame) -> dict:

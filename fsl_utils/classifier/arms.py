@@ -91,6 +91,10 @@ ARMS = {
         sources.FromPools("synth_both", "rare", "common"),
         title="synthetic images of both classes beside the real ones",
     ),
+    "adaptive": Arm(
+        sources.Chosen("adaptive", "rare", "common"),
+        title="lora or synth_both, at the ratio up to this that validation chooses",
+    ),
     "real_more": Arm(
         sources.FurtherReal("real_more"), title="further real rare images: the ceiling"
     ),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fsl_utils import StudyError, metrics, params, store
-from fsl_utils.classifier import classifiers, plan
+from fsl_utils.classifier import adaptive, classifiers, plan
 from fsl_utils.classifier.material import Material
 from fsl_utils.data.tasks import FewShotTask
 
@@ -89,15 +89,23 @@ def row(folder: Path) -> dict:
 
 def _build(folder: Path, cell: plan.CellRequest, material: Material) -> dict:
     """Train one classifier, score it, write scores.parquet; returns the facts for the manifest."""
-    classifier = classifiers.get(cell.classifier)
     begin, before = time.perf_counter(), material.spent["fetching"]
-    scores = classifier.scores(cell, material)
+    if cell.source.chooses:
+        table, facts = adaptive.choose(cell, lambda other: _table(other, material))
+    else:
+        scores = classifiers.get(cell.classifier).scores(cell, material)
+        table = _scored(cell, material.evaluated, scores)
+        facts = cell.source.facts(material, cell.n) if cell.n else {}
     fetching = material.spent["fetching"] - before
     seconds = round(time.perf_counter() - begin - fetching, 3)
-    table = _scored(cell, material.evaluated, scores)
     table.to_parquet(folder / "scores.parquet", index=False)
-    facts = cell.source.facts(material, cell.n) if cell.n else {}
     return {"metrics": _metrics(cell, table), "train_seconds": seconds, **facts}
+
+
+def _table(cell: plan.CellRequest, material: Material) -> pd.DataFrame:
+    """The scores of a cell, trained where it is not in the store."""
+    folder = cell.make(lambda out: _build(out, cell, material), device=material.device)
+    return pd.read_parquet(folder / "scores.parquet")
 
 
 def _scored(cell: plan.CellRequest, rows: np.ndarray, scores: np.ndarray) -> pd.DataFrame:

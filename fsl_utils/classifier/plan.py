@@ -2,7 +2,7 @@
 on.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from fsl_utils.classifier import arms, classifiers
@@ -50,6 +50,13 @@ class CellRequest(Request):
     def n(self) -> int:
         """Images added to the shots."""
         return round(self.ratio * self.task.n_real)
+
+    def at(self, arm: str, ratio: float) -> "CellRequest":
+        """The same cell of another arm, whose pools are among its own, at another ratio."""
+        source = arms.get(arm).source
+        pools = {kind: self.pools[kind] for kind in source.pools}
+        weight = self.synthetic_weight if source.makes else 0.0
+        return replace(self, arm=arm, ratio=ratio, pools=pools, synthetic_weight=weight)
 
     def params(self) -> dict:
         """Its key in the store is the hash of this."""

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from fsl_utils import halving
 from fsl_utils.classifier.training import TrainingSet
 from fsl_utils.data import partitions
 
@@ -21,6 +22,7 @@ class ImageSource:
     scales: ClassVar[bool] = False  # whether a ratio has a meaning
     screened: ClassVar[bool] = False  # whether it needs a filter
     sampled: ClassVar[bool] = False  # whether it gives features alone, and no images
+    chooses: ClassVar[bool] = False  # whether validation chooses what is taken (`adaptive`)
 
     @property
     def pools(self) -> tuple[str, ...]:
@@ -162,6 +164,17 @@ class FromPools(ImageSource):
         return (
             material.pool(self.common_pool, n) if self.common_pool else super().common(material, n)
         )
+
+
+@dataclass(frozen=True)
+class Chosen(FromPools):
+    """As many of the rare pool, or of both pools, as validation chooses, up to n."""
+
+    chooses: ClassVar[bool] = True
+
+    def params(self) -> dict:
+        tried = {"recipes": list(halving.RECIPES), "ratios": list(halving.RATIOS)}
+        return {"adaptive": tried | {"replicates": halving.REPLICATES}}
 
 
 @dataclass(frozen=True)
