@@ -1,6 +1,5 @@
 """The copy check of fine-tuning: what it counts, and what a run does that begins to copy."""
 
-import os
 import signal
 
 import numpy as np
@@ -59,7 +58,7 @@ def test_a_run_that_begins_to_copy_keeps_its_last_state_that_passed(
     with pytest.raises(Interrupted, match="step 5 of 7"):  # no check has seen that step
         for step in finetuning.train(request):
             if step.number == 5:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
     checks_that_find(monkeypatch, 5)
     finish(finetuning.train(request))
     again = request.find()

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import cases
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 from fsl_utils import StudyError
 from fsl_utils.__main__ import main
-from fsl_utils.decision import candidates, intake, prediction, report, run, seen
+from fsl_utils.decision import candidates, intake, prediction, report, run, seen, takeaway
 
 GROUP = r"part(\d+)_"
 
@@ -227,3 +228,13 @@ def test_what_was_asked_wrongly_is_one_line(asked, words, capsys, tmp_path, monk
     assert main(asked) == 1
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "a/b", "a+b", "a_b", ".hidden", "größe 2.png", "%2B", "a\\b"]
+)
+def test_a_class_name_is_a_file_name_of_its_own(name):
+    """No separator, no leading dot, and read as an address it is the name again."""
+    plain = takeaway.plain(name)
+    assert not set(plain) & set("/\\\0") and not plain.startswith(".")
+    assert unquote(plain) == name

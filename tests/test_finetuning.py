@@ -1,6 +1,5 @@
 import dataclasses
 import itertools
-import os
 import signal
 from collections import deque
 
@@ -120,7 +119,7 @@ def test_ctrl_c_keeps_the_step_that_was_reached(store_at, task, capsys):
     with pytest.raises(Interrupted, match=r"step 3 of 4 is kept; run the same cell .* from there"):
         for step in finetuning.train(request):
             if step.number == 3:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
     assert [step.number for step in finetuning.train(request)] == [4]
     assert "going on from step 3 of 4" in capsys.readouterr().out
@@ -133,8 +132,8 @@ def test_a_second_ctrl_c_stops_at_once(own_store, task):
     with pytest.raises(KeyboardInterrupt) as stopped:
         for step in finetuning.train(request):
             if step.number == 3:
-                os.kill(os.getpid(), signal.SIGINT)
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
     assert not isinstance(stopped.value, Interrupted)
     assert [step.number for step in finetuning.train(request)] == [3, 4]
 

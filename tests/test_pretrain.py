@@ -1,6 +1,5 @@
 import dataclasses
 import itertools
-import os
 import signal
 
 import numpy as np
@@ -49,7 +48,7 @@ def test_ctrl_c_keeps_the_step_that_was_reached(elpv, tmp_path):
     with pytest.raises(Interrupted, match="step 3 of 4 is kept"):
         for row in pretrain.run([elpv], 4, tmp_path, checkpoint_every=2):
             if row["step"] == 3:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
     [row] = pretrain.run([elpv], 4, tmp_path, checkpoint_every=2)
     assert row["step"] == 4 and len((tmp_path / "loss.csv").read_text().split()) == 3
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fsl_utils import ROOT, StudyError, files, store
-from fsl_utils.__main__ import main
+from fsl_utils import StudyError, files, store
 
 SCRATCH = "cell-0123456789abcdef-01234567"
 
@@ -199,11 +198,11 @@ def test_a_file_in_place_of_the_store_or_a_stage_is_one_line(own_store):
         (f"/tmp/{'x' * 300}", "File name too long"),
     ],
 )
-def test_a_store_that_cannot_be_is_one_line(monkeypatch, capsys, path, words):
+def test_a_store_that_cannot_be_is_one_line(monkeypatch, path, words):
     monkeypatch.setenv("FSL_STORE", path)
-    assert main(["status", str(ROOT / "notebooks" / "grids" / "quickstart.yaml")]) == 1
-    said = capsys.readouterr().err
-    assert words in said and said.count("\n") == 1
+    with pytest.raises(StudyError, match=words) as told:
+        store.opened()
+    assert "\n" not in str(told.value)
 
 
 def _without_rights(queue):

@@ -63,8 +63,11 @@ def training_set(decision: Decision, folder: Path) -> None:
 
 
 def plain(name: str) -> str:
-    """A name of a file that no system takes for a path."""
-    return "".join(c if c.isalnum() or c in " ._-" else "_" for c in name).lstrip(".") or "_"
+    """A name of a file that no system takes for a path; of two names two. Other characters are
+    written as in addresses, a leading dot too: %2B for a plus.
+    """
+    safe = [c.isalnum() or c in " _-" or (c == "." and i > 0) for i, c in enumerate(name)]
+    return "".join(c if kept else f"%{ord(c):02X}" for c, kept in zip(name, safe)) or "_"
 
 
 def model(decision: Decision, folder: Path) -> None:
