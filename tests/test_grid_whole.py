@@ -28,6 +28,11 @@ SMALL = {
 }
 
 
+def small(seed, **changed):
+    """A grid of its own for a test: the store is one for all, and they run in any order."""
+    return SMALL | {"defaults": SMALL["defaults"] | {"seed": seed}} | changed
+
+
 def test_no_table_loses_cells_unasked(tmp_path, few):
     (tmp_path / "tables").mkdir()
     few[0].to_csv(tmp_path / "tables" / "cells.csv", index=False)
@@ -51,7 +56,7 @@ def test_a_grid_ends_with_its_answer_and_the_next_command(few, monkeypatch):
 
 @pytest.mark.slow
 def test_a_small_grid_ends_with_its_answer_and_loses_no_table(file, tmp_path, capsys):
-    path, out = file({**SMALL, "sweep": [{"arms": ["real", "duplicate"]}]}), tmp_path / "out"
+    path, out = file(small(1, sweep=[{"arms": ["real", "duplicate"]}])), tmp_path / "out"
     command = ["grid", str(path), "--out", str(out)]
     assert main(command) == 0
     said = capsys.readouterr().out
@@ -59,7 +64,7 @@ def test_a_small_grid_ends_with_its_answer_and_loses_no_table(file, tmp_path, ca
     assert said.splitlines()[-1].startswith("Next: ") and "dashboard" not in said
     assert len(pd.read_csv(out / "tables" / "cells.csv")) == 3
     before = {path: path.read_bytes() for path in (out / "tables").iterdir()}
-    part = file({**SMALL, "sweep": [{"arms": ["real"]}]})
+    part = file(small(1, sweep=[{"arms": ["real"]}]))
     for more in ([], ["--add"]):
         assert main(["grid", str(part), "--out", str(out), *more]) == 1
         assert "--replace" in capsys.readouterr().err
@@ -147,7 +152,7 @@ def test_the_chain_on_real_cells(file, tmp_path, capsys, monkeypatch):
 def test_what_stands_in_the_tables_is_kept_and_not_made_again(file, tmp_path, capsys, monkeypatch):
     """As after a move to another machine: the tables are there, the store is empty."""
     path, out = (
-        file({**SMALL, "sweep": [{"arms": ["real", "duplicate"]}, SMALL["sweep"][1]]}),
+        file(small(2, sweep=[{"arms": ["real", "duplicate"]}, SMALL["sweep"][1]])),
         tmp_path / "out",
     )
     assert main(["grid", str(path), "--out", str(out)]) == 0
@@ -179,7 +184,7 @@ def test_what_stands_in_the_tables_is_kept_and_not_made_again(file, tmp_path, ca
     )
     assert (out / "tables" / "scores.parquet").read_bytes() == before[1]
 
-    part = file({**SMALL, "sweep": SMALL["sweep"][1:]})
+    part = file(small(2, sweep=SMALL["sweep"][1:]))
     capsys.readouterr()
     assert main(["grid", str(part), "--out", str(out), "--add", "--dry-run"]) == 0
     assert "1 cells and reports stand in" in capsys.readouterr().out
