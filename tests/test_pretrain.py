@@ -104,3 +104,6 @@ def test_weights_that_saw_test_images_are_refused(elpv, tmp_path, monkeypatch):
             continue
         with pytest.raises(StudyError, match="saw 2 images of the test partition.*unset FSL_MINI"):
             backbones.pretrained("mini", elpv)
+    path.write_bytes(b"damaged")
+    with pytest.raises(StudyError, match="not the weights of this mini"):
+        backbones.pretrained("mini", elpv)

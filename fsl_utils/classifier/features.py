@@ -158,17 +158,7 @@ def batches(images: np.ndarray, device: str = "cpu", view: View = HEAD) -> Itera
 
     Pooled: float32 [<= 32, D]; a map: float16 [<= 32, C, h, w].
     """
-    net = network(view.network).to(device)
-    fast = not view.published and bfloat16(device)
-    for start in range(0, len(images), BATCH):
-        # Copied: a memory-mapped array is read-only, which torch does not accept.
-        pixels = torch.from_numpy(np.array(images[start : start + BATCH])).to(device)
-        if view.variant:
-            generator = torch.Generator().manual_seed(view.variant * 1_000_003 + start)
-            shift = images.shape[-1] // VARIANT_SHIFT
-            pixels = augmentation.flips_and_shifts(pixels, view.flips, shift, generator)
-        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=fast):
-            maps = _layers(net, to_input(pixels, view), view.layers)
+    for maps in _maps(images, device, view, view.layers):
         if view.pooled:
             yield torch.cat([m.float().mean(dim=(2, 3)) for m in maps], 1).cpu().numpy()
         else:
@@ -179,12 +169,24 @@ def several(images: np.ndarray, view: View, layers: tuple[int, ...]) -> list[tor
     """Maps of several layers at once, float16 [N, C, h, w] each; of the view network and size
     count.
     """
-    net, parts = network(view.network), []
-    for start in range(0, len(images), BATCH):
-        pixels = torch.from_numpy(np.array(images[start : start + BATCH]))
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16()):
-            parts.append([m.half() for m in _layers(net, to_input(pixels, view), layers)])
+    parts = [[m.half() for m in maps] for maps in _maps(images, "cpu", view, layers)]
     return [torch.cat(part) for part in zip(*parts)]
+
+
+def _maps(images: np.ndarray, device: str, view: View, layers) -> Iterator[list[torch.Tensor]]:
+    """Maps of the layers, [<= 32, C, h, w] each, batch by batch."""
+    net = network(view.network).to(device)
+    fast = not view.published and bfloat16(device)
+    for start in range(0, len(images), BATCH):
+        # Copied: a memory-mapped array is read-only, which torch does not accept.
+        pixels = torch.from_numpy(np.array(images[start : start + BATCH])).to(device)
+        if view.variant:
+            generator = torch.Generator().manual_seed(view.variant * 1_000_003 + start)
+            shift = images.shape[-1] // VARIANT_SHIFT
+            pixels = augmentation.flips_and_shifts(pixels, view.flips, shift, generator)
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=fast):
+            maps = _layers(net, to_input(pixels, view), layers)
+        yield maps
 
 
 def _layers(net: torch.nn.Module, pixels: torch.Tensor, layers) -> list[torch.Tensor]:

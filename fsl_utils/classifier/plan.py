@@ -94,8 +94,8 @@ def pools(task: FewShotTask, p) -> dict[str, PoolRequest]:
     come from the backbone alone.
     """
     adapter = AdapterRequest.of(task, p)
-    how = dict(guidance=p.guidance, steps=p.steps, gate=p.gate, seed=p.seed)
-    how |= dict(mode=p.mode, strength=p.strength)
+    names = ("mode", "strength", "guidance", "steps", "gate", "seed")
+    how = {name: getattr(p, name) for name in names}
     common = PoolRequest.of if adapter.settings.prior else PoolRequest.alone
     return {
         "rare": PoolRequest.of(adapter, **how),

@@ -39,13 +39,10 @@ ARMS = {
 
 @dataclass(frozen=True)
 class Marked:
-    """Images and masks, uint8 [N, 1, S, S], white on the defect. `share`: of the marked half of
-    each batch.
-    """
+    """Images and masks, uint8 [N, 1, S, S], white on the defect."""
 
     images: np.ndarray
     masks: np.ndarray
-    share: float = 1.0
 
 
 class Head(nn.Module):
@@ -108,10 +105,9 @@ def soft_dice(predicted: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 
 def _mirrored(parts: list[Marked], flips: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All images with their mirror images, their masks, and each one's chance; the last part is
-    half of a batch, the others share the other half.
+    half of a batch, the others have the other half in equal shares.
     """
-    total = sum(part.share for part in parts[:-1])
-    shares = [*(part.share / total for part in parts[:-1]), 1.0]
+    shares = [1 / (len(parts) - 1)] * (len(parts) - 1) + [1.0]
     chance = [np.full(len(p.images), s / 2 / len(p.images)) for p, s in zip(parts, shares)]
     images = np.concatenate([part.images for part in parts])
     masks = np.concatenate([part.masks for part in parts])
@@ -162,19 +158,14 @@ def compare(pool: PoolRequest, n: int, seed: int = 0) -> pd.DataFrame:
     made = Marked(sampling.images_of(pool, n), layouts.of_pool(pool, range(n), size))
     drawn = [structures.draw(real[row, 0], rng) for row in rng.choice(draw.common, n)]
     pictures, marks = (np.stack(parts)[:, None] for parts in zip(*drawn))
-    sets = {
-        "real": [shots],
-        "drawn": [shots, Marked(pictures, marks)],
-        "synthetic": [shots, made],
-        "synth_only": [made],
-    }
+    sets = [shots], [shots, Marked(pictures, marks)], [shots, made], [made]
     rare, clean = (draw.validation[draw.labels[draw.validation] == label] for label in (1, 0))
     clean = rng.permutation(clean)[: len(rare)]
     wanted = domain.masks(rare, size)
     wanted = np.concatenate([wanted, np.zeros_like(wanted, shape=(len(clean), *wanted.shape[1:]))])
     judged, groups = real[np.concatenate([rare, clean])], len(np.unique(draw.groups[rare]))
     rows = []
-    for arm, marked in sets.items():
+    for arm, marked in zip(ARMS, sets, strict=True):
         predicted = predict(train(marked, common, flips, seed), judged)
         rows.append({"arm": arm, "draw": draw.number} | score(predicted, wanted))
     return pd.DataFrame(rows).assign(groups=groups)

@@ -10,6 +10,8 @@ class, whose row is learned with the adapter.
 import dataclasses
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -215,9 +217,13 @@ def weights(kind: type[Mini] = Mini) -> Path:
 
 
 def seen(kind: type[Mini], domain: str) -> set[str]:
-    """Names of the images of a domain that the weights in use were pretrained on."""
-    with safe_open(weights(kind), "pt") as file:
-        return set(json.loads(file.metadata()["about"]).get("files", {}).get(domain, ()))
+    """Names of the images of a domain that the weights in use were pretrained on.
+
+    Raises StudyError where the file is missing or damaged.
+    """
+    path = weights(kind)
+    with _explained(path, kind), safe_open(path, "pt") as file:
+        return set(_about(file).get("files", {}).get(domain, ()))
 
 
 def variable(name: str) -> str:
@@ -258,25 +264,35 @@ def load(path: Path | None = None, device: str = "cpu", kind: type[Mini] = Mini)
     Raises StudyError where the file is missing or damaged.
     """
     path = path or weights(kind)
+    with _explained(path, kind):
+        with safe_open(path, "pt") as file:
+            about, keys = _about(file), file.keys()
+            tensors = {name: file.get_tensor(name).float() for name in keys}
+        if not all(tensor.isfinite().all() for tensor in tensors.values()):
+            raise ValueError("values that are no numbers")
+        model = create(tensors.pop("band_scales"), 0, kind)
+        model.denoiser.load_state_dict(tensors)
+    model.hash, model.about = store.sha256(path), about
+    model.denoiser.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return model
+
+
+def _about(file) -> dict:
+    return json.loads((file.metadata() or {})["about"])
+
+
+@contextmanager
+def _explained(path: Path, kind: type[Mini]) -> Iterator[None]:
+    """What is wrong with a file of weights, as a StudyError."""
     if not path.is_file():
         raise StudyError(
             f"{path}: the weights of {kind.name} are missing; "
             f"check the file out again or run fsl pretrain --backbone {kind.name}"
         )
     try:
-        with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {})["about"])
-            keys = file.keys()
-            tensors = {name: file.get_tensor(name).float() for name in keys}
-        if not all(tensor.isfinite().all() for tensor in tensors.values()):
-            raise ValueError("values that are no numbers")
-        model = create(tensors.pop("band_scales"), 0, kind)
-        model.denoiser.load_state_dict(tensors)
+        yield
     except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise StudyError(
             f"{path}: not the weights of this {kind.name} ({reason}); check the file out again"
         ) from error
-    model.hash, model.about = store.sha256(path), about
-    model.denoiser.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-    return model

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from compare_designs import detail
 from PIL import Image
 
 from fsl_utils import store
@@ -156,7 +157,7 @@ def judge(designs: list[str], folder: Path) -> None:
         judged = _embedded(kept)
         for name, images in painted.items():
             kid, spread = measures.kid(_embedded(images), judged, 0)
-            fine = _fine(images) / _fine(kept)
+            fine = detail(images) / detail(kept)
             measured = {"kid": kid, "spread": spread, "fine": fine}
             rows.append({"domain": domain, "images": name} | measured)
             print(rows[-1], flush=True)
@@ -167,12 +168,6 @@ def judge(designs: list[str], folder: Path) -> None:
 
 def _embedded(images: np.ndarray) -> np.ndarray:
     return np.concatenate(list(features.batches(images, view=network.VIEW)))
-
-
-def _fine(images: np.ndarray) -> float:
-    """Mean square of what a 2x2 mean takes away, in grey levels squared."""
-    pixels = torch.from_numpy(images).float()
-    return float((pixels - F.interpolate(F.avg_pool2d(pixels, 2), scale_factor=2)).square().mean())
 
 
 if __name__ == "__main__":
