@@ -66,6 +66,24 @@ def test_it_starts_at_the_probe_on_its_features_and_learns(bars, training):
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
 
 
+def test_the_contrastive_loss_draws_the_domains_of_a_class_together(training):
+    """Synthetic images that differ from real ones by a shift of all their features."""
+    made = np.arange(48) % 2 == 0
+    shifted = training.inputs + np.where(made, 1.0, 0.0)[:, None, None, None, None].astype("f2")
+    mixed = TrainingSet(shifted, training.labels, np.where(made, "", training.groups))
+    apart = {}
+    for loss in ("bce", "contrastive"):
+        model = finetuned.tail(features.network())
+        list(finetuned.train(mixed, model, steps=12, seed=0, loss=loss))
+        with torch.inference_mode():
+            pooled = model.pooled(torch.from_numpy(shifted[:, 0]).float())
+        near = torch.nn.functional.normalize(pooled, dim=1)
+        rare = mixed.labels == 1
+        apart[loss] = (near[rare & made].mean(0) - near[rare & ~made].mean(0)).norm().item()
+        assert roc_auc_score(mixed.labels, finetuned.score(model, shifted[:, 0])) > 0.9
+    assert apart["contrastive"] < apart["bce"]
+
+
 def test_images_without_weight_are_not_drawn(training):
     weights = np.where(np.arange(48) % 2, 1.0, 0.0)
     half = TrainingSet(training.inputs, training.labels, training.groups, weights)

@@ -27,7 +27,7 @@ P_LABELS = {"p": "p (same test images)", "p_holm": "p after Holm (same test imag
 # What costs nothing.
 CONTROLS = (
     *("duplicate", "real", "balanced", "focal", "augment", "calibrated", "real_base", "crt"),
-    "paste",
+    *("paste", "contrastive_real"),
 )
 # What a classifier without skill has: a column of the cells, or a number.
 NO_SKILL = {

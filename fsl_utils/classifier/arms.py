@@ -10,9 +10,9 @@ from fsl_utils.classifier.sources import ImageSource
 @dataclass(frozen=True)
 class Arm:
     """source: of the training images. sampling: natural or balanced. augmentation: light or strong.
-    loss: bce or focal. refit: the head is fitted again on balanced real images. anneal: made images
-    leave in the course of the training, and the end is on real ones alone (cf. RoentGen-v2,
-    2508.16783). title: what it is, in one line for notebooks.
+    loss: bce, focal or contrastive (`contrastive.loss` beside bce). refit: the head is fitted again
+    on balanced real images. anneal: made images leave in the course of the training, and the end is
+    on real ones alone (cf. RoentGen-v2, 2508.16783). title: what it is, in one line for notebooks.
     """
 
     source: ImageSource
@@ -32,7 +32,7 @@ class Arm:
         """What determines its training, as part of a cell's key."""
         recipe = asdict(self) | {"images": self.source.name}
         del recipe["source"], recipe["title"]
-        return recipe
+        return recipe | (CONTRASTIVE if self.loss == "contrastive" else {})
 
     def ratios(self, ratios: list[float], classifier) -> list[float]:
         """The ratios at which a classifier is run: all, or 0 alone where a ratio has no meaning."""
@@ -44,8 +44,12 @@ class Arm:
         return [float(r) for r in ratios if r > 0]
 
 
+# Of the contrastive loss: its share beside the cross-entropy's 1, and its paper's temperature.
+CONTRASTIVE = {"contrast": 0.5, "temperature": 0.1}
+
 REAL = ImageSource("real")
 LORA = sources.FromPools("lora", "rare")
+BOTH = sources.FromPools("synth_both", "rare", "common")
 
 # What costs nothing first, more real images last: the order in which notebooks show them.
 ARMS = {
@@ -53,6 +57,11 @@ ARMS = {
     "duplicate": Arm(sources.Repeated("duplicate"), title="the shots, repeated"),
     "balanced": Arm(REAL, sampling="balanced", title="the shots, in every batch as many as common"),
     "focal": Arm(REAL, loss="focal", title="the shots, with a loss that looks at hard images"),
+    "contrastive_real": Arm(
+        REAL,
+        loss="contrastive",
+        title="the shots, with a loss that draws images of a class together",
+    ),
     "augment": Arm(REAL, augmentation="strong", title="the shots, with strong augmentation"),
     "crt": Arm(REAL, refit=True, title="the shots, the head trained again on balanced images"),
     "calibrated": Arm(
@@ -87,9 +96,11 @@ ARMS = {
         sources.FromPools("synth_common", common_pool="common"),
         title="synthetic common images beside the real ones",
     ),
-    "synth_both": Arm(
-        sources.FromPools("synth_both", "rare", "common"),
-        title="synthetic images of both classes beside the real ones",
+    "synth_both": Arm(BOTH, title="synthetic images of both classes beside the real ones"),
+    "contrastive": Arm(
+        BOTH,
+        loss="contrastive",
+        title="as synth_both, with a loss that draws a class's real and synthetic together",
     ),
     "adaptive": Arm(
         sources.Chosen("adaptive", "rare", "common"),

@@ -16,9 +16,11 @@ from fsl_utils.classifier.kinds import Classifier, OnProbeFeatures
 class FineTuned(Classifier):
     name = "finetuned"
     title = "EfficientNet-Lite0, head first, then its last stages"
+    embeds = True
 
     def why_not(self, arm) -> str:
-        fits = arm.plain and arm.augmentation == "light"
+        kept = arm.plain or arm.loss == "contrastive"
+        fits = kept and arm.augmentation == "light"
         return super().why_not(arm) if fits else "its batches are balanced, its images kept"
 
     def settings(self, steps: int) -> dict:
@@ -41,6 +43,7 @@ class FineTuned(Classifier):
             steps=cell.settings["steps"],
             seed=cell.seed * 1000 + cell.task.draw.number,
             anneal=cell.recipe.anneal,
+            loss=cell.recipe.loss,
             device=material.device,
         )
         for last in steps:

@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fsl_utils import StudyError
-from fsl_utils.classifier import features, probe
+from fsl_utils.classifier import contrastive, features, probe
+from fsl_utils.classifier.arms import CONTRASTIVE
 from fsl_utils.classifier.training import TrainingSet, balance, check_finite
 
 SETTINGS: dict[str, Any] = {
@@ -96,13 +97,15 @@ def train(
     steps: int,
     seed: int,
     anneal: bool = False,
+    loss: str = "bce",
     device: str = "cpu",
 ) -> Iterator[dict]:
     """Train a `tail` on maps [N, V, C, h, w] of V variants; yields {step, loss, model}.
 
     Step 0 is the fit of the head. Each batch holds as many rare as common images, drawn by their
     weights; the last step is the result. The same seed and threads give the same weights. anneal:
-    the weight of made images falls to none over the first three quarters of the steps.
+    the weight of made images falls to none over the first three quarters of the steps. loss: bce,
+    or contrastive (see `contrastive`) beside it.
     """
     if np.ndim(training.inputs) != 5:
         raise StudyError(
@@ -118,14 +121,30 @@ def train(
     optimiser = torch.optim.AdamW(parameters, rate, weight_decay=SETTINGS["weight_decay"])
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
     for step, (rows, variants) in enumerate(_batches(training, seed, steps, anneal)):
-        logits = _forward(model, training.inputs[rows, variants], device)
-        target = torch.as_tensor(training.labels[rows], device=device).float()
-        loss = F.binary_cross_entropy_with_logits(logits, target)
+        maps, target = training.inputs[rows, variants], torch.from_numpy(training.labels[rows])
+        if loss == "contrastive":
+            value = _contrastive(model, maps, target.to(device), training.real[rows], device)
+        else:
+            value = _entropy(_forward(model, maps, device), target.to(device))
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        value.backward()
         optimiser.step()
         schedule.step()
-        yield {"step": step + 1, "loss": loss.item(), "model": model}
+        yield {"step": step + 1, "loss": value.item(), "model": model}
+
+
+def _entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return F.binary_cross_entropy_with_logits(logits, target.float())
+
+
+def _contrastive(
+    model: Tail, maps: np.ndarray, target: torch.Tensor, real: np.ndarray, device: str
+) -> torch.Tensor:
+    """Cross-entropy, and the contrastive loss of what the head is given."""
+    pooled = _forward(model.pooled, maps, device)
+    apart = contrastive.loss(pooled, target, torch.from_numpy(real).to(device))
+    entropy = _entropy(model.head(pooled).squeeze(1), target)
+    return entropy + CONTRASTIVE["contrast"] * apart
 
 
 def _rate(step: int, steps: int) -> float:

@@ -20,6 +20,7 @@ class Classifier:
     copies: ClassVar[bool] = False  # whether strong augmentation gives it so many copies of images
     pooled: ClassVar[bool] = False  # whether it takes one vector of features an image
     whole: ClassVar[str] = ""  # why its training cannot end on real images alone, if it cannot
+    embeds: ClassVar[bool] = False  # whether it trains an embedding, which `contrastive` needs
     inits: ClassVar[tuple[str, ...]] = ("imagenet",)  # the weights that it can begin with
 
     def check(self, init: str) -> None:
@@ -34,6 +35,8 @@ class Classifier:
         """Why it cannot be trained as an arm says, '' where it can."""
         if arm.anneal and self.whole:
             return self.whole
+        if arm.loss == "contrastive" and not self.embeds:
+            return "it trains no embedding that the contrastive loss could move"
         if arm.source.sampled and not self.pooled:
             return "it has no vector of features that could be sampled"
         return ""

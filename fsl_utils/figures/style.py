@@ -33,6 +33,7 @@ ARM_STYLE = {
     "duplicate": (GREY, "o", "--"),
     "balanced": (GREY, "v", ":"),
     "focal": (GREY, "^", ":"),
+    "contrastive_real": (GREY, "X", ":"),
     "augment": (BLACK, "D", "-."),
     "crt": (GREY, "<", "-."),
     "calibrated": (GREY, "p", "--"),
@@ -49,6 +50,7 @@ ARM_STYLE = {
     "synth_common": (GREEN, ">", "--"),
     "synth_only": (SKY, "v", "-."),
     "synth_both": (GREEN, ">", "-."),
+    "contrastive": (PINK, "X", "-."),
     "real_more": (GREEN, "s", "--"),
 }
 # Drawn beside each other where there are many.
