@@ -130,6 +130,22 @@ def test_a_decision_is_written_whole_and_never_over_another(decided, capsys):
     assert (out / "decision.json").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "words"),
+    [
+        (128, 96, "nothing: no image is larger"),
+        (300, 300, "one pixel seen is up to 2.3 by 2.3 of yours: narrower marks fade"),
+        (
+            1280,
+            512,
+            "up to 10.0 by 4.0 of yours: narrower marks fade, and shapes are stretched 2.5",
+        ),
+    ],
+)
+def test_what_the_input_chain_costs_is_said(width, height, words):
+    assert words in report.chain(width, height, 128)
+
+
 def test_the_training_set_and_its_weights(decided):
     _, out, _ = decided
     weights = pd.read_csv(out / "export/weights.csv", keep_default_na=False)

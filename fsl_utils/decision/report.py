@@ -13,6 +13,7 @@ from fsl_utils.decision.recommendation import Recommendation, interval
 from fsl_utils.decision.run import Decision
 
 NAMES = ("decision.html", "decision.json", "export")
+STRETCHED = 1.2  # sides that differ by more are worth a word
 _STYLE = """
 body { font: 16px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
@@ -89,11 +90,22 @@ def _have(decision: Decision) -> str:
         [f"rare: {counts['rare_class']}", f"{counts['rare']} in {counts['rare_groups']} groups"],
         ["most of them in one group", str(counts["largest_rare_group"])],
         ["pixels", f"{size}; seen as {decision.seen.size} by {decision.seen.size}"],
+        ["what this costs", chain(sides[0][1], sides[1][1], decision.seen.size)],
         ["colour", "seen" if counts["channels"] == 3 else "none"],
         ["pictures in more than one group", f"{counts['leaks']} pairs"],
     ]
     notes = "".join(f"<li>{escape(note)}</li>" for note in decision.intake.notes)
     return table(["", ""], rows) + (f"<ul>{notes}</ul>" if notes else "")
+
+
+def chain(width: int, height: int, size: int) -> str:
+    """What it costs to squeeze images of up to width by height pixels to size by size, in words."""
+    across, down = width / size, height / size
+    if max(across, down) <= 1:
+        return "nothing: no image is larger"
+    said = f"one pixel seen is up to {across:.1f} by {down:.1f} of yours: narrower marks fade"
+    stretch = max(across, down) / min(across, down)
+    return said + (f", and shapes are stretched {stretch:.1f} times" if stretch > STRETCHED else "")
 
 
 def _gain(answer: Recommendation) -> str:
