@@ -86,16 +86,6 @@ def test_a_shift_of_scores_moves_what_is_cut_at_one_half_and_nothing_else():
     assert found["F1, each with its own threshold"] == pytest.approx(0, abs=1e-12)
 
 
-def test_leakage_is_that_of_the_common_draws():
-    cells = pd.concat([study(3)[0], study(2, protocol="image", seed=1)[0]])
-    row = paper.leakage(cells).iloc[0]
-    real = cells[(cells["arm"] == "real") & (cells["draw"] < 2)]
-    mean = real.groupby("protocol")["pr_auc"].mean()
-    assert row["n_draws"] == 2
-    assert row["gives_away"] == pytest.approx(mean["image"] - mean["group"])
-    assert paper.leakage(study(2)[0]).empty
-
-
 def test_the_page_counts_a_cell_once_however_many_folders_hold_it(tmp_path):
     cells, scores = study(2)
     for name in "ab":

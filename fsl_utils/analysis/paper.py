@@ -83,21 +83,3 @@ def parted(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
         return found
     found = found[found["claim"].isin(PARTED)]
     return found.assign(quantity=found["claim"].map(PARTED)).reset_index(drop=True)
-
-
-def leakage(cells: pd.DataFrame) -> pd.DataFrame:
-    """PR-AUC of `real` by image and by group, a row a task that has both, on their common draws.
-
-    `gives_away`: the first minus the second. Their test images differ: there is no interval.
-    """
-    real = cells[(cells["arm"] == "real") & cells["domain"].isin(reported()["domain"])]
-    by = [name for name in TASK_COLUMNS if name != "protocol"]
-    wide = real.pivot_table("pr_auc", [*by, "draw"], "protocol", "mean")
-    if not {"image", "group"} <= set(wide):
-        return pd.DataFrame()
-    both = wide.dropna()
-    means = both.groupby(by)[["image", "group"]].mean()
-    counted = means.assign(
-        gives_away=means["image"] - means["group"], n_draws=both.groupby(by).size()
-    )
-    return counted.reset_index()

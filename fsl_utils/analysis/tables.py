@@ -65,6 +65,13 @@ def read_results(tables: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return cells, scores
 
 
+def read_several(folders: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`read_results` of several folders together; a cell that several hold counts once."""
+    read = [read_results(folder) for folder in folders]
+    cells, scores = (pd.concat(parts, ignore_index=True) for parts in zip(*read))
+    return cells.drop_duplicates("cell"), scores.drop_duplicates(["cell", "image"])
+
+
 def _checked_cells(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
     cells = cells.assign(
         **{name: value for name, value in ADDED_COLUMNS.items() if name not in cells}

@@ -69,22 +69,6 @@ def headline(rows: pd.DataFrame) -> str:
     )
 
 
-def leaks(rows: pd.DataFrame) -> table.Table:
-    """PR-AUC of the real shots alone by image and by group. rows: of `paper.leakage`."""
-    cells = pd.DataFrame(
-        {
-            "task": words.task(row),
-            "classifier": words.classifier(row),
-            "shots": f"{row['n_real']}",
-            "draws": f"{row['n_draws']}",
-            **{f"by {name}": table.number(row[name], "") for name in ("image", "group")},
-            "given away": table.number(row["gives_away"]),
-        }
-        for row in rows.to_dict("records")
-    )
-    return table.unmarked(cells, "Other images are test in each split, so there is no interval.")
-
-
 def _reported(part: pd.DataFrame) -> dict[str, str]:
     """What the paper reports of 4x minus 0x, by metric."""
     by_ratio = part.set_index("ratio")

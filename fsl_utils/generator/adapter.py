@@ -63,8 +63,15 @@ class AdapterRequest(Request):
             "image_size": self.image_size,
             "seed": self.seed,
             "steps": self.steps,
-            **asdict(self.settings),
+            **self._settings(),
         }
+
+    def _settings(self) -> dict:
+        """Those that make a difference: adapters without `diversity` are older than it."""
+        tuning = asdict(self.settings)
+        if not tuning["diversity"]:
+            del tuning["diversity"]
+        return tuning
 
 
 def attach(backbone, condition: int, rank: int = 64, alpha: float = 64.0, dropout: float = 0.0):

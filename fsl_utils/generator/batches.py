@@ -20,7 +20,8 @@ UNTOLD = 0.2  # share of images whose mask is kept from a backbone that takes ma
 class Batch(NamedTuple):
     """clean: latents [N, c, h, w]. cover: the masks of their images, [N, 1, S, S] or [N, 1, h, w],
     0..255. condition: rows of the backbone's embedding, [N]. generator: for the rest of the step.
-    told: those masks that the backbone sees, uint8 [N, 1, S, S], where it takes masks.
+    told: those masks that the backbone sees, uint8 [N, 1, S, S], where it takes masks. common: the
+    row of the domain's common class.
     """
 
     clean: torch.Tensor
@@ -28,6 +29,7 @@ class Batch(NamedTuple):
     condition: torch.Tensor
     generator: torch.Generator
     told: torch.Tensor | None = None
+    common: int = mini.OTHER
 
 
 def weights(cover: torch.Tensor, clean: torch.Tensor, defect: float) -> torch.Tensor:
@@ -61,7 +63,8 @@ class Batches:
         both, condition, generator = self.augmented(step)
         clean, cover = self.backbone.encode(both[:, :-1]), both[:, -1:]
         told = self._told(cover, step) if self.backbone.takes_masks else None
-        return Batch(clean, cover, condition, generator, told)
+        common = mini.condition(self.request.task.domain.name)
+        return Batch(clean, cover, condition, generator, told, common)
 
     def _told(self, cover: torch.Tensor, step: int) -> torch.Tensor:
         """The masks but for a share of them, so that the rare class is known without one too."""

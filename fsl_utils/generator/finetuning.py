@@ -146,9 +146,7 @@ class FineTuningRun:
         begin, tuning = time.perf_counter(), self.request.settings
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.done, self.request.steps, tuning.learning_rate)
-        loss, self.parts = gradients(
-            self.backbone, self.batch(self.done), tuning.defect, self.parts
-        )
+        loss, self.parts = gradients(self.backbone, self.batch(self.done), tuning, self.parts)
         if not math.isfinite(loss):
             raise StudyError(
                 f"the loss is {loss} at step {self.done}: "

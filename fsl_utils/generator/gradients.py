@@ -11,7 +11,8 @@ from accelerate.utils import reduce
 from accelerate.utils.memory import should_reduce_batch_size
 
 from fsl_utils import StudyError
-from fsl_utils.generator import batches, hub
+from fsl_utils.generator import batches, diversity, hub, mini
+from fsl_utils.generator.settings import FineTuning
 
 
 def learning_rate(step: int, steps: int, highest: float) -> float:
@@ -35,7 +36,7 @@ def optimiser(parameters, tuning):
     return kind(parameters, lr=tuning.learning_rate, weight_decay=0.0)
 
 
-def gradients(backbone, batch: batches.Batch, defect: float, parts: int) -> tuple[float, int]:
+def gradients(backbone, batch: batches.Batch, tuning: FineTuning, parts: int) -> tuple[float, int]:
     """Fill in the gradients of the batch's mean loss; returns it and the number of parts that
     fitted into memory.
 
@@ -46,7 +47,7 @@ def gradients(backbone, batch: batches.Batch, defect: float, parts: int) -> tupl
     while True:
         batch.generator.set_state(start)
         try:
-            loss = _backward(backbone, batch, defect, parts)
+            loss = _backward(backbone, batch, tuning, parts)
             break
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError) and not should_reduce_batch_size(error):
@@ -63,14 +64,15 @@ def gradients(backbone, batch: batches.Batch, defect: float, parts: int) -> tupl
     return loss, parts
 
 
-def _backward(backbone, batch: batches.Batch, defect: float, parts: int) -> float:
+def _backward(backbone, batch: batches.Batch, tuning: FineTuning, parts: int) -> float:
     """Gradients and loss of this process's share of the batch, in parts."""
     clean, generator, processes = batch.clean, batch.generator, PartialState()
     backbone.denoiser.zero_grad(set_to_none=True)
     torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))  # dropout
     device = backbone.device.type
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-        weight = None if defect == 1 else batches.weights(batch.cover, clean, defect)
+        marked = tuning.defect != 1
+        weight = batches.weights(batch.cover, clean, tuning.defect) if marked else None
         backbone = backbone if batch.told is None else backbone.told(batch.told)
         start, n, total = generator.get_state(), len(clean), 0.0
         share = np.array_split(np.arange(n), processes.num_processes)[processes.process_index]
@@ -79,6 +81,11 @@ def _backward(backbone, batch: batches.Batch, defect: float, parts: int) -> floa
             rows = slice(part[0], part[-1] + 1)
             condition = batch.condition.to(clean.device)
             loss = backbone.loss(clean, condition, generator, weight, rows).sum() / n
+            if tuning.diversity:
+                generator.set_state(start)
+                alone = torch.where(condition == mini.RARE, batch.common, condition)
+                kept = diversity.loss(backbone, clean, (condition, alone), generator, rows)
+                loss = loss + tuning.diversity * kept * len(part) / n
             loss.backward()
             total += loss.item()
     return total

@@ -134,12 +134,8 @@ class Mini:
         (sigma - alpha) z + (alpha + sigma) v. results/mini.md compares them with others.
         weight: of each place of the latents, [N, 1, 16, 16] of mean 1. part: the images to take,
         under the noise that they have in the whole batch."""
-        n = len(clean)
-        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        noise, t = self._noise(clean, generator)
         signal = self.scheduler.alphas_cumprod
-        t = torch.searchsorted(
-            (1 / signal - 1).sqrt(), torch.randn(n, generator=generator).exp()
-        ).clamp(max=len(signal) - 1)
         level = (signal[t].sqrt() + (1 - signal[t]).sqrt()).square().to(clean)
         clean, condition, noise, t, level = (
             each[part] for each in (clean, condition, noise, t.to(clean.device), level)
@@ -149,6 +145,30 @@ class Mini:
             self.predict(self.scheduler.add_noise(clean, noise, t), t, condition).float() - target
         ).square()
         return self.mean_error(error if weight is None else error * weight[part]) * level
+
+    def _noise(self, clean, generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """The noise of a step and its timesteps [N]."""
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        signal = self.scheduler.alphas_cumprod
+        ratio = torch.randn(len(clean), generator=generator).exp()
+        t = torch.searchsorted((1 / signal - 1).sqrt(), ratio)
+        return noise, t.clamp(max=len(signal) - 1)
+
+    def denoised(
+        self,
+        clean: torch.Tensor,
+        condition: torch.Tensor,
+        generator: torch.Generator,
+        part: slice = slice(None),
+    ) -> torch.Tensor:
+        """Predicted clean latents of `part`, under the noise that `loss` draws from the same
+        state.
+        """
+        noise, t = self._noise(clean, generator)
+        signal = self.scheduler.alphas_cumprod[t][part].to(clean)[:, None, None, None]
+        noisy = signal.sqrt() * clean[part] + (1 - signal).sqrt() * noise[part]
+        v = self.predict(noisy, t[part].to(clean.device), condition[part])
+        return signal.sqrt() * noisy - (1 - signal).sqrt() * v
 
     def mean_error(self, error: torch.Tensor) -> torch.Tensor:
         """Mean of errors of latents [N, B, h, w] in each image [N], bands weighted by the square

@@ -88,14 +88,28 @@ class Mini128(mini.Mini):
 
         Bands, weight and part: as `mini.Mini.loss`.
         """
+        predicted, level = self._denoised(clean, condition, generator, part)
+        error = ((predicted.float() - clean[part]) / level[:, None, None, None]).square()
+        return self.mean_error(error if weight is None else error * weight[part])
+
+    def denoised(
+        self,
+        clean: torch.Tensor,
+        condition: torch.Tensor,
+        generator: torch.Generator,
+        part: slice = slice(None),
+    ) -> torch.Tensor:
+        """As `mini.Mini.denoised`."""
+        return self._denoised(clean, condition, generator, part)[0]
+
+    def _denoised(self, clean, condition, generator, part) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predicted clean latents of `part`, and their noise levels."""
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         level = torch.randn(len(clean), generator=generator).sigmoid().to(clean)
         clean, condition, noise, level = (each[part] for each in (clean, condition, noise, level))
         s = level[:, None, None, None]
         here = self if self.marks is None else dataclasses.replace(self, marks=self.marks[part])
-        predicted = here.predict((1 - s) * clean + s * noise, level * TIMES, condition).float()
-        error = ((predicted - clean) / s).square()
-        return self.mean_error(error if weight is None else error * weight[part])
+        return here.predict((1 - s) * clean + s * noise, level * TIMES, condition), level
 
     @property
     def scheduler(self) -> DPMSolverMultistepScheduler:

@@ -37,6 +37,7 @@ class FineTuning:
     turn: NonNegativeFloat = 0.0
     zoom: Annotated[float, Field(ge=1)] = 1.0
     defect: NonNegativeFloat = 1.0  # loss of a marked place to that of any other, where masks exist
+    diversity: NonNegativeFloat = 0.0  # weight of DDPM-PA's losses (see `diversity`), of a mini
     check_every: PositiveInt = 100
     check_from: NonNegativeInt = 200
 
@@ -95,6 +96,11 @@ def of(domain: str, backbone: str = "mini", preset: str = "", **changed) -> Fine
     if preset and not backbone.startswith("flux2"):
         raise StudyError(f"preset '{preset}' is for FLUX.2: set preset='' or backbone='flux2-dev'")
     kind, own = BACKBONES[backbone]
+    if changed.get("diversity") and kind is LargeFineTuning:
+        raise StudyError(
+            f"diversity is {changed['diversity']}: it is for mini and mini128, not for {backbone}; "
+            "set diversity=0"
+        )
     try:
         return kind(**dict(registry.get(domain).finetuning) | own | PRESETS[preset] | changed)
     except ValidationError as error:

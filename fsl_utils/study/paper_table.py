@@ -7,11 +7,10 @@ import argparse
 import sys
 from pathlib import Path
 
-import pandas as pd
-
 from fsl_utils import StudyError, store
-from fsl_utils.analysis import paper
-from fsl_utils.analysis.tables import read_results
+from fsl_utils.analysis import leakage, paper
+from fsl_utils.analysis.tables import read_several
+from fsl_utils.figures import leakage as leakage_pages
 from fsl_utils.figures import paper as pages
 from fsl_utils.figures import style
 
@@ -19,22 +18,18 @@ PLACE = Path("results/details")
 
 
 def write(folders: list[Path], out: Path) -> str:
-    """Write paper_table.md, .csv and paper_pattern.csv of these tables into `out`; the page.
-
-    A cell that several folders hold counts once.
-    """
-    read = [read_results(folder) for folder in folders]
-    cells, scores = (pd.concat(parts, ignore_index=True) for parts in zip(*read))
-    cells = cells.drop_duplicates("cell")
-    scores = scores.drop_duplicates(["cell", "image"])
-    rows, pattern, leaks = paper.table(cells), paper.parted(cells, scores), paper.leakage(cells)
+    """Write paper_table.md, .csv and paper_pattern.csv of these tables into `out`; the page."""
+    cells, scores = read_several(folders)
+    rows, pattern = paper.table(cells), paper.parted(cells, scores)
+    theirs = cells[cells["domain"].isin(paper.reported()["domain"])]
+    leaks = leakage.given_away(theirs, scores)
     parts = ["# The paper's table, by its protocol and by ours", pages.beside(rows).markdown()]
     if len(pattern):
         parts.insert(1, f"**{pages.headline(pattern)}**")
         parts += [_THRESHOLD, pages.pattern(pattern).markdown()]
         style.save_table(out / "paper_pattern", pattern)
     if len(leaks):
-        parts += [_LEAKAGE, pages.leaks(leaks).markdown()]
+        parts += [_LEAKAGE, leakage_pages.page(leaks).markdown()]
         style.save_table(out / "paper_leakage", leaks)
     page = "\n\n".join(part.strip() for part in parts) + "\n"
     store.write_text(out / "paper_table.md", page)

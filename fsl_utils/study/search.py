@@ -41,6 +41,8 @@ REPORTED = [
     "auroc_synthetic",
     "called_rare",
     "called_rare_real",
+    "distance_synthetic_synthetic",
+    "distance_real_across",
 ]
 RARE_ENOUGH = 0.8  # of the share of held-out real rare images that is called rare
 LAST = 50  # steps whose mean loss stands for the end

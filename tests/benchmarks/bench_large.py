@@ -79,7 +79,7 @@ def main() -> None:
         """The same step, but images and prompts go through their encoders."""
         with torch.no_grad():
             other.embeddings = pipe.encode_prompt(list(prompts), "cpu", 1, False)[0]
-        gradients.gradients(other, batch(next(number)), 1.0, 1)
+        gradients.gradients(other, batch(next(number)), request.settings, 1)
         torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
         optimiser.step()
 

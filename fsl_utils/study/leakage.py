@@ -1,0 +1,44 @@
+"""What a split by image gives away, by domain and classifier, from finished tables.
+
+python -m fsl_utils.study.leakage results/baselines/tables results/leakage/tables
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from fsl_utils import StudyError, store
+from fsl_utils.analysis import leakage
+from fsl_utils.analysis.tables import read_several
+from fsl_utils.figures import leakage as pages
+from fsl_utils.figures import style
+
+PLACE = Path("results/leakage")
+
+
+def write(folders: list[Path], out: Path) -> str:
+    """Write leakage.md, .csv and .png of these tables into `out`; the page."""
+    cells, scores = read_several(folders)
+    rows = leakage.given_away(cells, scores)
+    if rows.empty:
+        raise StudyError("no task of these tables was split both by image and by group")
+    style.apply()
+    style.save(pages.figure(rows), out / "leakage", rows)
+    page = f"# What a split by image gives away\n\n{pages.page(rows).markdown()}\n"
+    store.write_text(out / "leakage.md", page)
+    return page
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="what a split by image gives away")
+    parser.add_argument("tables", nargs="+", type=Path, help="folders with cells.csv")
+    parser.add_argument("--out", type=Path, default=PLACE, help=f"default {PLACE}")
+    given = parser.parse_args(arguments)
+    print(write(given.tables, given.out))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except StudyError as error:
+        sys.exit(f"error: {error}")
