@@ -150,15 +150,27 @@ NUMBERS = [
                 "difference",
             ),
             (
-                "at 4x has .877",
+                "at 4x has .929",
                 "results/quickstart/tables/cells.csv",
                 (PROBE, arm("lora")),
                 "pr_auc",
             ),
             (
-                "against .751",
+                "against .908",
                 "results/quickstart/tables/cells.csv",
                 (PROBE, arm("real", 0)),
+                "pr_auc",
+            ),
+            (
+                "and .829",
+                "results/quickstart/tables/cells.csv",
+                (RESNET, arm("lora")),
+                "pr_auc",
+            ),
+            (
+                "against .838",
+                "results/quickstart/tables/cells.csv",
+                (RESNET, arm("real", 0)),
                 "pr_auc",
             ),
         )
