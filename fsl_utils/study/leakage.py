@@ -3,8 +3,6 @@
 python -m fsl_utils.study.leakage results/baselines/tables results/leakage/tables
 """
 
-import argparse
-import sys
 from pathlib import Path
 
 from fsl_utils import StudyError, store
@@ -12,6 +10,7 @@ from fsl_utils.analysis import leakage
 from fsl_utils.analysis.tables import read_several
 from fsl_utils.figures import leakage as pages
 from fsl_utils.figures import style
+from fsl_utils.study import page
 
 PLACE = Path("results/leakage")
 
@@ -24,21 +23,10 @@ def write(folders: list[Path], out: Path) -> str:
         raise StudyError("no task of these tables was split both by image and by group")
     style.apply()
     style.save(pages.figure(rows), out / "leakage", rows)
-    page = f"# What a split by image gives away\n\n{pages.page(rows).markdown()}\n"
-    store.write_text(out / "leakage.md", page)
-    return page
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="what a split by image gives away")
-    parser.add_argument("tables", nargs="+", type=Path, help="folders with cells.csv")
-    parser.add_argument("--out", type=Path, default=PLACE, help=f"default {PLACE}")
-    given = parser.parse_args(arguments)
-    print(write(given.tables, given.out))
+    text = f"# What a split by image gives away\n\n{pages.page(rows).markdown()}\n"
+    store.write_text(out / "leakage.md", text)
+    return text
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except StudyError as error:
-        sys.exit(f"error: {error}")
+    page.command(write, "what a split by image gives away", PLACE)

@@ -3,16 +3,15 @@
 python -m fsl_utils.study.paper_table results/study/tables results/by_image/tables
 """
 
-import argparse
-import sys
 from pathlib import Path
 
-from fsl_utils import StudyError, store
+from fsl_utils import store
 from fsl_utils.analysis import leakage, paper
 from fsl_utils.analysis.tables import read_several
 from fsl_utils.figures import leakage as leakage_pages
 from fsl_utils.figures import paper as pages
 from fsl_utils.figures import style
+from fsl_utils.study import page
 
 PLACE = Path("results/details")
 
@@ -31,10 +30,10 @@ def write(folders: list[Path], out: Path) -> str:
     if len(leaks):
         parts += [_LEAKAGE, leakage_pages.page(leaks).markdown()]
         style.save_table(out / "paper_leakage", leaks)
-    page = "\n\n".join(part.strip() for part in parts) + "\n"
-    store.write_text(out / "paper_table.md", page)
+    text = "\n\n".join(part.strip() for part in parts) + "\n"
+    store.write_text(out / "paper_table.md", text)
     style.save_table(out / "paper_table", rows)
-    return page
+    return text
 
 
 _THRESHOLD = """## What is threshold
@@ -46,16 +45,5 @@ _LEAKAGE = """## What is leakage
 The real shots alone, split by image and by group."""
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="the paper's table beside ours")
-    parser.add_argument("tables", nargs="+", type=Path, help="folders with cells.csv")
-    parser.add_argument("--out", type=Path, default=PLACE, help=f"default {PLACE}")
-    given = parser.parse_args(arguments)
-    print(write(given.tables, given.out))
-
-
 if __name__ == "__main__":
-    try:
-        main()
-    except StudyError as error:
-        sys.exit(f"error: {error}")
+    page.command(write, "the paper's table beside ours", PLACE)
