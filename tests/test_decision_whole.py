@@ -49,7 +49,26 @@ def test_the_synthetic_way_learns_from_its_training_part_alone(own_store):
     assert not len(task.draw.validation) and not len(task.draw.more)
     scores = way.scores(seen, rows, np.arange(len(seen.labels)))
     assert scores.shape == seen.labels.shape and np.isfinite(scores).all()
-    origin, pixels, labels = way.added(seen, rows)
+    origin, pixels, labels, weights = way.added(seen, rows)
     assert origin == "synthetic" and pixels.shape == (40, 1, 64, 64) and labels.sum() == 20
+    assert weights.tolist() == [1.0] * 40  # a half of the rare class's weight, as many as shots
     made, nearest = synthesis.examples(seen, rows, 4, way.settings["synthesis"])
     assert made.shape == nearest.shape == (4, 1, 64, 64)
+
+
+def test_painted_rare_images_carry_their_share_of_the_class_whatever_their_number():
+    real, painted = np.repeat([1, 0], [10, 30]), np.repeat([1, 0], [40, 40])
+    weights = synthesis.weights_beside(real, painted, synthesis.SETTINGS | {"weight": 0.25})
+    rare = weights[painted == 1].sum()
+    assert rare / (rare + real.sum()) == pytest.approx(0.25)
+    assert (weights[painted == 0] == 1).all()
+
+
+def test_both_classes_are_painted_by_an_adapter_that_saw_both(monkeypatch, own_store):
+    """The base alone would paint X-rays and tiles as anybody's common class."""
+    monkeypatch.setattr(synthesis.finetuning, "train", lambda adapter, device: [])
+    seen = Seen(intake.demonstration().domain, 64)
+    rare, common = synthesis.pools(seen, np.arange(len(seen.labels)), synthesis.SETTINGS)
+    assert [label for _, label, _ in (rare, common)] == [1, 0]
+    assert rare[0].adapter is common[0].adapter and common[0].common
+    assert rare[0].adapter.settings.prior > 0

@@ -71,7 +71,8 @@ def gaussians(layers: list[np.ndarray]) -> dict[str, np.ndarray]:
 class Candidate:
     """One way. takes: what it sees (`seen.TAKES`). settings: what else determines it.
 
-    added: (seen, rows) -> origin, pixels and labels of the images that it adds to the real ones.
+    added: (seen, rows) -> origin, pixels, labels and weights (a real image has 1) of the images
+    that it adds to the real ones.
     """
 
     name: str
@@ -143,7 +144,7 @@ def _augmented(seen, rows):
 def _copies(seen, rows):
     pixels, parents = seen.augmented_pixels()
     known = np.isin(parents, rows)
-    return "augmented", pixels[known], seen.labels[parents[known]]
+    return "augmented", pixels[known], seen.labels[parents[known]], np.ones(known.sum())
 
 
 def _mahalanobis(seen, rows):

@@ -21,6 +21,7 @@ from fsl_utils.generator.sampling import PoolRequest
 SETTINGS = {
     "backbone": "mini",
     "adapter_steps": 400,
+    "prior": 0.4,  # of common images in a batch: a base has never seen a user's common class
     "image_size": 64,  # what mini paints
     "ratio": 4,  # rare images painted for each real one, and as many common ones
     "weight": 0.5,  # share of the rare class's weight that painted images carry
@@ -36,7 +37,7 @@ def way(**changed) -> Candidate:
 
     def added(seen, rows: np.ndarray):
         pixels, labels = painted(seen, rows, settings)
-        return "synthetic", pixels, labels
+        return "synthetic", pixels, labels, weights_beside(seen.labels[rows], labels, settings)
 
     return Candidate(
         "synthetic",
@@ -59,12 +60,12 @@ def pools(seen, rows: np.ndarray, settings: dict) -> list[tuple[PoolRequest, int
         settings["adapter_steps"],
         image_size=settings["image_size"],
         backbone=settings["backbone"],
+        prior=settings["prior"],
     )
     for _ in finetuning.train(adapter, seen.device):
         pass
     n = settings["ratio"] * int(seen.labels[rows].sum())
-    common = PoolRequest.of if adapter.settings.prior else PoolRequest.alone
-    return [(PoolRequest.of(adapter), 1, n), (common(adapter, common=True), 0, n)]
+    return [(PoolRequest.of(adapter), 1, n), (PoolRequest.of(adapter, common=True), 0, n)]
 
 
 def task(seen, rows: np.ndarray) -> FewShotTask:
@@ -92,9 +93,17 @@ def _chained(seen, pixels: np.ndarray) -> np.ndarray:
     return pixels
 
 
+def weights_beside(real: np.ndarray, painted: np.ndarray, settings: dict) -> np.ndarray:
+    """The weight of each painted image beside real ones of weight 1, [M], by labels [N] and [M].
+
+    Painted rare ones carry `weight` of their class's weight, common ones as much as real ones.
+    """
+    share = settings["weight"] / (1 - settings["weight"])
+    return np.where(painted == 1, share * real.sum() / painted.sum(), 1.0)
+
+
 def _fit(seen, rows: np.ndarray, settings: dict) -> Fitted:
-    """The probe on real and painted images. Painted rare ones carry `weight` of their class's
-    weight, painted common ones as much as they are."""
+    """The probe on real and painted images."""
     parts, labels = [], []
     for pool, label, n in pools(seen, rows, settings):
         pixels = _chained(seen, sampling.images_of(pool, n, seen.device))
@@ -103,10 +112,7 @@ def _fit(seen, rows: np.ndarray, settings: dict) -> Fitted:
         parts.append(taken("pooled", features.extract(pixels, source, seen.device, False, view)))
         labels.append(np.full(n, label))
     real, added = training(seen, "pooled", rows), np.concatenate(labels)
-    weights = np.ones(len(rows) + len(added))
-    shots, n = int(real.labels.sum()), int(added.sum())
-    weights[: len(rows)][real.labels == 1] = (1 - settings["weight"]) / shots
-    weights[len(rows) :][added == 1] = settings["weight"] / n
+    weights = np.append(np.ones(len(rows)), weights_beside(real.labels, added, settings))
     return linear(probe.fit(beside(real, np.concatenate(parts), added, weights)))
 
 

@@ -42,17 +42,17 @@ def training_set(decision: Decision, folder: Path) -> None:
     names = (decision.intake.counts["common_class"], decision.intake.counts["rare_class"])
     rows = []
     for i, (image, label, group) in enumerate(zip(table["image"], seen.labels, table["group"])):
-        rows.append((f"{i:05d}_{Path(image).stem}", label, group, "real", seen.pixels[i]))
+        rows.append((f"{i:05d}_{Path(image).stem}", label, group, "real", seen.pixels[i], 1.0))
     if add := decision.chosen.added:
-        origin, pixels, labels = add(seen, np.arange(len(seen.labels)))
+        origin, pixels, labels, weights = add(seen, np.arange(len(seen.labels)))
         rows += [
-            (f"{origin}_{i:05d}", label, "", origin, image)
-            for i, (image, label) in enumerate(zip(pixels, labels))
+            (f"{origin}_{i:05d}", label, "", origin, image, weight)
+            for i, (image, label, weight) in enumerate(zip(pixels, labels, weights))
         ]
-    labels = np.array([row[1] for row in rows])
-    weights = balance(labels, np.ones(len(labels)))
+    labels, weights = np.array([row[1] for row in rows]), np.array([row[5] for row in rows])
     listed = []
-    for (stem, label, group, origin, image), weight in zip(rows, weights):
+    balanced = balance(labels, weights)
+    for (stem, label, group, origin, image, _), weight in zip(rows, balanced):
         name = f"train/{plain(names[label])}/{plain(stem)}.png"
         picture = Image.fromarray(image[0] if len(image) == 1 else np.moveaxis(image, 0, -1))
         store.write_whole(folder / name, lambda partial: picture.save(partial, format="PNG"))  # noqa: B023
