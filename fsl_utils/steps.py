@@ -1,6 +1,7 @@
 """A long step of a notebook: one bar with number, rate and time left, also for whoever runs it."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -47,7 +48,8 @@ def bar(
             number, total, now - begin, prefix=what, unit=unit, ncols=80, initial=first
         )
         if get_ipython() is None:
-            print(f"\r{meter}", end="\n" if number >= total else "", flush=True)
+            end = "\n" if number >= total else ""
+            print(f"\r{meter}", end=end, file=sys.stderr, flush=True)
             shown = True
         elif shown:
             shown.update({"text/plain": meter}, raw=True)

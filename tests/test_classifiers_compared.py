@@ -57,5 +57,16 @@ def test_the_table_and_its_headline_name_them(rows):
     assert "padim" in headlines.classifiers(rows) and "whitened" not in headlines.classifiers(rows)
 
 
+def test_arms_with_a_pool_stand_elsewhere_and_one_draw_has_no_spread(study):
+    cells, scores = (part.copy() for part in study)
+    one = cells[cells["draw"] == cells["draw"].min()]
+    synthetic = one.index[one["classifier"] == "padim"]
+    one = one.assign(arm=one["arm"].astype(object), pool=one["pool"].astype(object))
+    one.loc[synthetic, ["arm", "pool"]] = ["lora", "f" * 64]
+    rows = classifiers.compare(one, scores[scores["cell"].isin(one["cell"])])
+    assert set(rows["classifier"]) == {"probe", "whitened"}
+    assert "()" not in result_tables.classifiers(rows).markdown()
+
+
 def test_without_another_classifier_there_is_nothing_to_compare():
     assert classifiers.compare(*simulate.study(arms={("real", 0.0): 1.0})).empty

@@ -229,5 +229,8 @@ def test_histograms_show_the_density_of_each_kind():
         "real (2)",
         "synthetic (1)",
     ]
+    marked = pools.histograms(pairs, "LPIPS", line=(0.15, "left of it: copied"))
+    assert marked.legends[0].get_texts()[-1].get_text() == "left of it: copied"
+    assert [0.15, 0.15] in [list(line.get_xdata()) for line in marked.axes[0].lines]
     heights = np.histogram([0.1, 0.3], np.linspace(0.1, 0.3, 5), density=True)[0]
     assert set(np.round(heights, 6)) <= set(np.round(figure.axes[0].lines[0].get_ydata(), 6))

@@ -133,6 +133,7 @@ def test_runs_on(domain, stem, tmp_path):
         if "image/png" in o.get("data", {})
     ]
     assert pictures, "a notebook without a figure"
+    assert len({o["data"]["image/png"] for o in pictures}) == len(pictures), "a figure shown twice"
 
 
 @pytest.mark.parametrize(

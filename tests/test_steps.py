@@ -23,7 +23,7 @@ def test_steps_pass_through_and_are_counted(patience, capsys):
         said.append((chunk, patience.exists() and patience.read_text()))
     assert [chunk for chunk, _ in said] == chunks
     assert said[2][1] == "4 5 sampling\n" and patience.read_text() == "5 5 sampling\n"
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     assert "5/5" in out and "image/s" in out and out.endswith("\n")
 
 
@@ -36,7 +36,7 @@ def test_a_resumed_run_says_from_where(patience):
 def test_what_is_there_at_once_shows_no_bar(monkeypatch, patience, capsys):
     monkeypatch.setattr(steps, "PATIENCE", 1)
     assert list(steps.bar(range(1000), 1000, "from the store")) == list(range(1000))
-    assert not patience.exists() and not capsys.readouterr().out
+    assert not patience.exists() and capsys.readouterr() == ("", "")
 
 
 def test_a_saved_notebook_keeps_one_line_of_text():

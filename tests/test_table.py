@@ -22,6 +22,8 @@ def test_a_number_with_its_interval_is_one_cell():
     assert table.interval({**row, "low": np.nan}) == "+.008"
     assert table.interval({**row, "difference": np.nan}) == ""
     assert table.number(0.7251, "") == ".725"
+    page = table.unmarked(pd.DataFrame({"x": [table.interval(row), "a [b, c]"]}))._repr_html_()
+    assert "+.008\u00a0[-.025,\u00a0+1.000]" in page and "a [b, c]" in page
 
 
 def test_arms_holds_the_intervals_and_bold_is_what_is_shown(study, tmp_path):

@@ -11,15 +11,15 @@ BASELINE = ("probe", "real")
 
 
 def compare(cells: pd.DataFrame, scores: pd.DataFrame, metric: str = "pr_auc") -> pd.DataFrame:
-    """Every classifier and arm of a task against BASELINE: one family of tests a task.
+    """Every classifier and arm of real images against BASELINE: one family of tests a task.
 
-    A row each, columns classifier, arm, ratio, level with its interval (level_low, level_high) and
-    the spread over draws (sd), those of `contrasts.contrast` over the draws that both have, p_holm
-    and verdict. Images of one size and one number of shots make a task. Empty where no task has
-    the baseline and another classifier.
+    Arms with a pool are left out: they cost something. A row each, columns classifier, arm, ratio,
+    level with its interval (level_low, level_high) and the spread over draws (sd), those of
+    `contrasts.contrast` over the draws that both have, p_holm and verdict. Images of one size and
+    one number of shots make a task. Empty where no task has the baseline and another classifier.
     """
-    tables = []
-    for _, task in cells.groupby([name for name in TASK_COLUMNS if name not in OWN]):
+    tables, real = [], cells[cells["pool"] == ""]
+    for _, task in real.groupby([name for name in TASK_COLUMNS if name not in OWN]):
         names = task["classifier"] + "|" + task["arm"]
         study = resample(task.assign(arm=names, classifier="", init=""), scores, metric)
         baseline = study.at("|".join(BASELINE), 0)

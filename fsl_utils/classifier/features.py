@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tqdm.auto import tqdm
 
 from fsl_utils import StudyError, store
 from fsl_utils.data import augmentation
 from fsl_utils.generator.precision import bfloat16
+from fsl_utils.steps import bar
 
 INPUT_SIZE = (
     160  # pixels; smaller images are enlarged to it: at 128 cells lose .02 (experiments.md)
@@ -224,21 +224,19 @@ def extract(
     def build(folder):
         check_images(images)
         parts, out, done = [], None, 0
-        bar = tqdm(
-            total=len(images), desc="features", unit="image", mininterval=1, disable=not progress
-        )
-        with bar:
-            for part in batches(images, device, view):
-                if view.pooled:
-                    parts.append(part)
-                else:
-                    if out is None:
-                        shape = (len(images), *part.shape[1:])
-                        path = folder / "maps.npy"
-                        out = np.lib.format.open_memmap(path, "w+", part.dtype, shape)
-                    out[done : done + len(part)] = part
-                done += len(part)
-                bar.update(len(part))
+        looked = batches(images, device, view)
+        if progress:
+            looked = bar(looked, len(images), "features", "image", len)
+        for part in looked:
+            if view.pooled:
+                parts.append(part)
+            else:
+                if out is None:
+                    shape = (len(images), *part.shape[1:])
+                    path = folder / "maps.npy"
+                    out = np.lib.format.open_memmap(path, "w+", part.dtype, shape)
+                out[done : done + len(part)] = part
+            done += len(part)
         if view.pooled:
             np.savez(folder / "features.npz", features=np.concatenate(parts))
         else:

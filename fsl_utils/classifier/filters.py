@@ -24,7 +24,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy.spatial.distance import cdist
 from scipy.special import expit
-from tqdm.auto import tqdm
 
 from fsl_utils import store
 from fsl_utils.classifier import arms, models
@@ -34,6 +33,7 @@ from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import copies, sampling
 from fsl_utils.generator.sampling import PoolRequest
 from fsl_utils.request import Request
+from fsl_utils.steps import bar
 
 RULES = ("copied", "common", "off_manifold")
 SETTINGS = dict(neighbours=5, quantile=0.99, **models.RESNET)
@@ -90,7 +90,7 @@ def train(request: FilterRequest, device: str = "cpu") -> Filter:
             flips=registry.get(task.domain.name).flips,
             device=device,
         )
-        for state in tqdm(steps, desc="filter network", total=request.steps, mininterval=1):
+        for state in bar(steps, request.steps, "filter network"):
             last = state
         save_file(
             {

@@ -4,15 +4,16 @@ decode -> grey or RGB of 8 bits -> antialiased resize to a square -> uint8 [C, S
 """
 
 import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
 from fsl_utils import StudyError
 from fsl_utils.data import decoding
+from fsl_utils.steps import bar
 
 
 def to_array(image: Image.Image, size: int) -> np.ndarray:
@@ -82,16 +83,8 @@ def each(work, items, title: str, progress: bool = True) -> None:
             faults.append(str(error))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(
-            tqdm(
-                pool.map(careful, items),
-                total=len(items),
-                desc=title,
-                unit="image",
-                mininterval=1,
-                disable=not progress,
-            )
-        )
+        done = pool.map(careful, items)
+        deque(bar(done, len(items), title, "image") if progress else done, maxlen=0)
     if faults:
         faults.sort()
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""

@@ -49,9 +49,9 @@ def html(decision: Decision) -> str:
     title = f"{counts['rare_class']}: a decision"
     parts = [f"<h1>{escape(title)}</h1>", _answer(answer)]
     figures = [(name, pictures.embedded(figure)) for name, figure in pictures.all_of(decision)]
-    have, *rest = figures
-    parts += ["<h2>What you have</h2>", _have(decision), _figure(*have)]
-    texts = () if decision.found is None else (_gain(answer), _ways(answer), _errors(decision), "")
+    shots, *rest = figures
+    parts += ["<h2>What you have</h2>", have(decision), _figure(*shots)]
+    texts = () if decision.found is None else (_gain(answer), ways(answer), _errors(decision), "")
     for (name, address), text in zip(rest, texts):
         parts += [f"<h2>{escape(name)}</h2>", text, _figure(name, address)]
     if answer.threshold:
@@ -81,7 +81,8 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
-def _have(decision: Decision) -> str:
+def have(decision: Decision) -> str:
+    """What the user has, as HTML: counts, sizes, and the notes of the intake."""
     counts = decision.intake.counts
     sides = (counts["width"], counts["height"])
     size = " by ".join(f"{low} to {high}" if low < high else str(low) for low, high in sides)
@@ -120,7 +121,8 @@ def _gain(answer: Recommendation) -> str:
     )
 
 
-def _ways(answer: Recommendation) -> str:
+def ways(answer: Recommendation) -> str:
+    """Every way as HTML: its PR-AUC and its difference from the simplest, with intervals."""
     rows = []
     for row in answer.table:
         low, high = row["difference_low"], row["difference_high"]

@@ -17,8 +17,13 @@ QUALITY_NAMES = {
 }
 
 
-def histograms(table: pd.DataFrame, xlabel: str, bins: int = 30) -> Figure:
-    """Distributions over each other. table: columns kind and value, a row an image or pair."""
+def histograms(
+    table: pd.DataFrame, xlabel: str, line: tuple[float, str] | None = None, bins: int = 30
+) -> Figure:
+    """Distributions over each other. table: columns kind and value, a row an image or pair.
+
+    line: a value to mark, and what the legend says of it.
+    """
     table = table.dropna(subset="value")
     counts = table["kind"].value_counts(sort=False)
     figure, axis = plt.subplots(figsize=(style.COLUMN, 2.3))
@@ -30,6 +35,8 @@ def histograms(table: pd.DataFrame, xlabel: str, bins: int = 30) -> Figure:
             part, x="value", bins=edges, stat="density", element="step", fill=False, ax=axis, **look
         )
         handles.append(plt.Line2D([], [], **look, label=f"{kind} ({counts[kind]:,})"))
+    if line:
+        handles.append(axis.axvline(line[0], color=style.BLACK, linewidth=0.8, label=line[1]))
     axis.set(xlabel=xlabel, ylabel="density")
     style.legend(figure, handles, [handle.get_label() for handle in handles])
     return figure

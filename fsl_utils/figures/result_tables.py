@@ -86,9 +86,8 @@ def _level_and_gain(row: dict, most: int) -> str:
     n = row["n_draws"]
     few = f"{n} draw{'s' * (n != 1)}" if n < most else ""
     beside = "; ".join(filter(None, [table.number(row["sd"], ""), few]))
-    return " ".join(
-        filter(None, [table.number(row["level"], ""), f"({beside})", table.interval(row)])
-    )
+    beside = beside and f"({beside})"
+    return " ".join(filter(None, [table.number(row["level"], ""), beside, table.interval(row)]))
 
 
 def arms(rows: pd.DataFrame, levels: pd.DataFrame) -> table.Table:

@@ -49,7 +49,9 @@ class Table:
         return "% needs \\usepackage{booktabs}\n" + body + foot
 
     def _repr_html_(self) -> str:
-        styled = self._styler("html").format(escape="html").set_properties(**{"text-align": "left"})
+        styled = self._styler("html").format(_unbroken, escape="html")
+        styled = styled.set_properties(**{"text-align": "left"})
+        styled = styled.set_table_styles([{"selector": "th", "props": "text-align: left"}])
         foot = escaped(self.foot).replace("\\", "")
         return styled.to_html(table_attributes='style="font-size: 12px"') + f"<small>{foot}</small>"
 
@@ -76,6 +78,11 @@ def _tex(text: str) -> str:
         lambda m: "\\" + m[0] if m[0] not in "~^\\" else f"\\char{ord(m[0])}{{}}",
         text,
     )
+
+
+def _unbroken(text: str) -> str:
+    """A text whose intervals stay on one line: '+.008 [-.025, +.053]'."""
+    return re.sub(r"(?<=\d) (?=\[[-+.\d])|(?<=\d,) (?=[-+.\d]+\])", "\u00a0", text)
 
 
 def _minus(text: str) -> str:
