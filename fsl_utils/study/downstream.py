@@ -1,0 +1,153 @@
+"""How to sample, searched by what it is for: the score of a classifier that saw synthetic images.
+
+    python -m fsl_utils.study.downstream notebooks/searches/downstream/elpv.yaml
+
+After the search by downstream score (arXiv 2405.02698). A way to sample (guidance, solver steps,
+gate) is worth what `synth_only` scores on the draws' choosing images, rare ones synthetic alone.
+Optuna's TPE proposes; random search of as many trials and the defaults are its rivals. What each
+takes is then scored where nothing was chosen: on the rest of validation, and on other draws.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import optuna
+import pandas as pd
+from pydantic import Field
+from sklearn.metrics import average_precision_score
+
+from fsl_utils import ROOT, StudyError, params, store
+from fsl_utils.classifier import cells, plan
+from fsl_utils.data import domains, partitions
+from fsl_utils.data.tasks import FewShotTask
+from fsl_utils.generator import finetuning
+from fsl_utils.generator.adapter import AdapterRequest
+from fsl_utils.study import yaml_file
+
+ARM = "synth_only"
+RULES = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
+DEFAULTS = "defaults"
+
+
+class Downstream(params.Strict):
+    """A search file. `parameters`: those of notebook 03 and 04 that hold for all of it."""
+
+    parameters: dict = Field({}, description="a map of parameters")
+    draws: list[int] = Field([0], min_length=1, description="draws that choose")
+    confirm: list[int] = Field([1], min_length=1, description="draws that nothing was chosen by")
+    trials: int = Field(12, ge=1, le=1000, description="of each rule, 1 to 1,000")
+    ratio: float = Field(4.0, gt=0, le=1000, description="synthetic images per shot")
+    guidance: tuple[float, float] = Field((1.0, 3.0), description="its range")
+    steps: tuple[int, int] = Field((8, 40), description="its range")
+    gate: float = Field(0.5, ge=0, lt=1, description="largest share of the steps")
+
+
+def read(path: Path) -> Downstream:
+    """A search file. Raises StudyError for an unknown name or a wrong value."""
+    content = yaml_file.read(path) or {}
+    try:
+        if not isinstance(content, dict):
+            raise StudyError(f"a search file is a map of {', '.join(Downstream.model_fields)}")
+        lists = {name: tuple(content[name]) for name in ("guidance", "steps") if name in content}
+        search = params.checked(Downstream, content | lists, "key")
+        if both := sorted(set(search.draws) & set(search.confirm)):
+            raise StudyError(f"draws {both} choose and confirm: take others to confirm")
+        params.checked(params.Parameters, search.parameters)
+    except (StudyError, TypeError) as error:
+        raise StudyError(f"{path}: {error}") from error
+    return search
+
+
+def propose(trial: optuna.Trial, search: Downstream) -> dict:
+    """A way to sample."""
+    steps = trial.suggest_int("steps", *search.steps)
+    share = trial.suggest_float("gate", 0.0, search.gate)
+    guidance = round(trial.suggest_float("guidance", *search.guidance), 2)
+    return {"steps": steps, "gate": int(share * steps), "guidance": guidance}
+
+
+def choose(
+    search: Downstream, score: Callable[[dict], dict], seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every trial, and what each rule takes of its own: `rule`, the way, and what `score` says.
+
+    score: of a way, {chosen: by what is chosen, ...}. The defaults are a rule of one trial.
+    """
+    default = {name: params.default(name) for name in ("steps", "gate", "guidance")}
+    rows = [{"rule": DEFAULTS, **default, **score(default)}]
+    for rule, sampler in RULES.items():
+        study = optuna.create_study(direction="maximize", sampler=sampler(seed=seed))
+        for _ in range(search.trials):
+            trial = study.ask()
+            way = propose(trial, search)
+            rows.append({"rule": rule, **way, **score(way)})
+            study.tell(trial, rows[-1]["chosen"])
+    trials = pd.DataFrame(rows)
+    best = trials.groupby("rule", sort=False)["chosen"].idxmax()
+    return trials, trials.loc[best].reset_index(drop=True)
+
+
+def scored(search: Downstream, way: dict, draws: list[int], device: str) -> pd.DataFrame:
+    """PR-AUC of `ARM` with a way to sample, a row a draw: on the choosing images (`chosen`), on the
+    `rest` of validation, and on all of it (`whole`).
+    """
+    asked = {"arms": [ARM], "ratios": [search.ratio], "evaluate_on": "validation", **way}
+    found = []
+    for number in draws:
+        checked = params.checked(params.Parameters, search.parameters | asked | {"draw": number})
+        p = SimpleNamespace(**checked.model_dump() | {"device": device})
+        domain = domains.load(p.domain, p.rare_class, p.protocol)
+        task = FewShotTask(domain, partitions.draw(domain.table, number, p.n_real))
+        for _ in finetuning.train(AdapterRequest.of(task, p), device):
+            pass
+        for _ in cells.run(task, p):
+            pass
+        (cell,) = plan.cells(task, p)
+        table = pd.read_parquet(cell.place / "scores.parquet")
+        apart = table["partition"] == "choosing"
+        parts = {"chosen": table[apart], "rest": table[~apart], "whole": table}
+        found.append({name: _pr_auc(part) for name, part in parts.items()})
+    return pd.DataFrame(found, index=draws)
+
+
+def _pr_auc(table: pd.DataFrame) -> float:
+    return float(average_precision_score(table["label"], table["score"]))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a search file: all trials as <out>.csv, what each rule takes as <out>_taken.csv."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fsl_utils.study.downstream", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("file", type=Path, help="such as notebooks/searches/downstream/elpv.yaml")
+    parser.add_argument("--out", type=Path, help="default: results/mine/searches/<file>")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    given = parser.parse_args(arguments)
+    search, device = read(given.file), params.device(given.device)
+    out = given.out or ROOT / "results" / "mine" / "searches" / f"downstream_{given.file.stem}"
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def score(way: dict) -> dict:
+        means = scored(search, way, search.draws, device).mean().to_dict()
+        print(way, {name: round(value, 4) for name, value in means.items()}, file=sys.stderr)
+        return means
+
+    trials, taken = choose(search, score)
+    ways = taken[["steps", "gate", "guidance"]].to_dict("records")
+    taken["confirmed"] = [
+        scored(search, way, search.confirm, device)["whole"].mean() for way in ways
+    ]
+    for table, end in ((trials, ""), (taken, "_taken")):
+        text = table.to_csv(index=False, float_format="%.5f", lineterminator="\n")
+        store.write_text(out.with_name(f"{out.name}{end}.csv"), text)
+    print(taken.to_string(index=False))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except StudyError as error:
+        sys.exit(f"error: {error}")

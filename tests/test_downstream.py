@@ -1,0 +1,62 @@
+"""The search by downstream score: what it refuses, a planted best way, a small one to its table."""
+
+import pandas as pd
+import pytest
+
+from fsl_utils import ROOT, StudyError
+from fsl_utils.study import downstream
+
+
+def test_shipped_files_are_valid():
+    files = sorted((ROOT / "notebooks" / "searches" / "downstream").glob("*.yaml"))
+    assert files and all(downstream.read(path).trials for path in files)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("trails: 3", "unknown key 'trails'"),
+        ("trials: 0", "trials is 0"),
+        ("gate: 1.0", "gate is 1.0"),
+        ("draws: [1]", r"draws \[1\] choose and confirm"),
+        ("parameters: {domian: elpv}", "domian"),
+        ("guidance: 3", "not iterable"),
+        ("- 1", "a search file is a map"),
+    ],
+)
+def test_a_faulty_file_is_refused_before_it_runs(tmp_path, text, words):
+    path = tmp_path / "search.yaml"
+    path.write_text(text)
+    with pytest.raises(StudyError, match=words):
+        downstream.read(path)
+
+
+def test_tpe_finds_a_planted_way_and_all_rules_are_reported():
+    search = downstream.Downstream(trials=40)
+
+    def score(way):
+        near = -(((way["steps"] - 30) / 30) ** 2) - (way["guidance"] - 2.2) ** 2
+        return {"chosen": near, "rest": near, "whole": near}
+
+    trials, taken = downstream.choose(search, score)
+    assert list(taken["rule"]) == ["defaults", "tpe", "random"]
+    assert trials["rule"].value_counts().to_dict() == {"tpe": 40, "random": 40, "defaults": 1}
+    best = taken.set_index("rule")
+    assert abs(best.loc["tpe", "guidance"] - 2.2) < 0.2 and best.loc["tpe", "chosen"] > -0.02
+    assert (trials["gate"] < trials["steps"]).all()
+    again, _ = downstream.choose(search, score)
+    pd.testing.assert_frame_equal(trials, again)  # the same seed, the same trials
+
+
+@pytest.mark.slow
+def test_a_small_search(tmp_path, own_store):
+    path, out = tmp_path / "small.yaml", tmp_path / "out" / "small"
+    path.write_text(
+        "{parameters: {n_real: 10, adapter_steps: 2}, ratio: 0.4, trials: 1, steps: [2, 3]}"
+    )
+    downstream.main([str(path), "--out", str(out), "--device", "cpu"])
+    trials, taken = (pd.read_csv(f"{out}{end}.csv") for end in ("", "_taken"))
+    assert len(trials) == len(taken) == 3
+    assert (
+        taken[["chosen", "rest", "whole", "confirmed"]].apply(lambda c: c.between(0, 1)).all(None)
+    )
