@@ -1,5 +1,7 @@
 """Tables: their numbers, intervals and bold in Markdown, HTML and LaTeX; names bring no markup."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,6 +26,15 @@ def test_a_number_with_its_interval_is_one_cell():
     assert table.number(0.7251, "") == ".725"
     page = table.unmarked(pd.DataFrame({"x": [table.interval(row), "a [b, c]"]}))._repr_html_()
     assert "+.008\u00a0[-.025,\u00a0+1.000]" in page and "a [b, c]" in page
+
+
+def test_bold_of_one_table_marks_no_cell_of_another_on_the_page():
+    cells = pd.DataFrame({"a": ["1"]})
+    bold, plain = table.Table(cells, pd.DataFrame({"a": [True]})), table.unmarked(cells)
+    marked = re.findall(r"#(\w+)[^{]*{\s*font-weight: bold", bold._repr_html_())
+    assert marked and f'id="{marked[0]}"' in bold._repr_html_()
+    assert not any(f'id="{name}"' in plain._repr_html_() for name in marked)
+    assert bold._repr_html_() == bold._repr_html_()
 
 
 def test_arms_holds_the_intervals_and_bold_is_what_is_shown(study, tmp_path):

@@ -3,6 +3,7 @@
 Bold is what is shown, by the one rule of `contrasts.verdict`; nothing else is.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,11 +56,16 @@ class Table:
         foot = escaped(self.foot).replace("\\", "")
         return styled.to_html(table_attributes='style="font-size: 12px"') + f"<small>{foot}</small>"
 
+    def _name(self) -> str:
+        """A name of its own: on one page bold of a table would else mark cells of the others."""
+        said = self.cells.to_csv() + self.bold.to_csv() + self.foot
+        return hashlib.sha256(said.encode()).hexdigest()[:12]
+
     def _styler(self, escape: str):
         weight = self.bold.replace({True: "font-weight: bold", False: ""})
         return (
             self.cells.style.hide(axis="index")
-            .set_uuid("table")
+            .set_uuid(self._name())
             .format_index(escape=escape, axis=1)
             .apply(lambda _: weight, axis=None)
         )
@@ -81,8 +87,9 @@ def _tex(text: str) -> str:
 
 
 def _unbroken(text: str) -> str:
-    """A text whose intervals stay on one line: '+.008 [-.025, +.053]'."""
-    return re.sub(r"(?<=\d) (?=\[[-+.\d])|(?<=\d,) (?=[-+.\d]+\])", "\u00a0", text)
+    """A text whose intervals and ratios stay on one line: '+.008 [-.025, +.053]', 'lora 4x'."""
+    joined = r"(?<=\d) (?=\[[-+.\d])|(?<=\d,) (?=[-+.\d]+\])|(?<=\w) (?=[\d.]+x\b)"
+    return re.sub(joined, "\u00a0", text)
 
 
 def _minus(text: str) -> str:
