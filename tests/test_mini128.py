@@ -84,6 +84,15 @@ def test_the_solver_recovers_what_a_perfect_network_predicts(untrained):
     torch.testing.assert_close(latents, clean, rtol=0, atol=1e-4)
 
 
+def test_solvers_spend_their_steps_near_noise_and_training_levels_are_even(untrained):
+    s = np.linspace(1, 1 / mini128.TIMES, 11)[:10]
+    shifted = mini128.SHIFT * s / (1 + (mini128.SHIFT - 1) * s)  # SD3's equation 23
+    found = untrained.solver(10).timesteps.numpy() / mini128.TIMES
+    assert np.abs(found - shifted).max() < 0.01 and (found > 0.5).sum() == 9
+    even = untrained.scheduler.timesteps.numpy() / mini128.TIMES
+    assert np.abs(np.diff(even) + 1 / mini128.TIMES).max() < 0.002
+
+
 def test_noised_sources_lie_on_flows_path(untrained):
     clean, n = noise(1, 64, 16, 16), noise(1, 64, 16, 16, seed=1)
     solver = untrained.solver(10)

@@ -6,6 +6,8 @@ The record behind results/mini.md.
     python tests/benchmarks/compare_mini128.py judge [DESIGN ...]
         KID and fine detail of what each paints without an adapter, the weights in use among them
         (`mini` enlarged); writes bases.csv and bases.png beside them
+    python tests/benchmarks/compare_mini128.py shifts 1 3 6 10 16
+        the same of the weights in use under other noise levels of the solver; writes shifts.csv
 
 Every design sees the same images and noise in the same order. Judged by KID (EfficientNet-Lite2,
 which trained none of them) to a random half of a domain's base images, and by the energy of the
@@ -29,7 +31,7 @@ from fsl_utils.classifier import features
 from fsl_utils.classifier import judge as network
 from fsl_utils.data import domains, partitions
 from fsl_utils.data.corpora import CORPORA
-from fsl_utils.generator import backbones, mini, pretrain
+from fsl_utils.generator import backbones, mini, mini128, pretrain
 from fsl_utils.generator.mini128 import TIMES, Mini128
 from fsl_utils.pools import measures
 
@@ -124,12 +126,12 @@ def train(name: str, seconds: float, folder: Path) -> None:
 
 
 @torch.inference_mode()
-def paint(model: mini.Mini, row: int) -> np.ndarray:
-    """Images of the backbone alone, uint8 [SAMPLED, 1, 128, 128]."""
-    noise = torch.randn(SAMPLED, *model.latent_shape, generator=torch.Generator().manual_seed(0))
-    solver, rows = model.solver(STEPS), torch.full((SAMPLED,), row)
+def paint(model: mini.Mini, row: int, n: int = SAMPLED, seed: int = 0) -> np.ndarray:
+    """Images of the backbone alone, uint8 [n, 1, 128, 128]."""
+    noise = torch.randn(n, *model.latent_shape, generator=torch.Generator().manual_seed(seed))
+    solver, rows = model.solver(STEPS), torch.full((n,), row)
     for t in solver.timesteps:
-        noise = solver.step(model.predict(noise, t.expand(SAMPLED), rows), t, noise).prev_sample
+        noise = solver.step(model.predict(noise, t.expand(n), rows), t, noise).prev_sample
     return _enlarged(model.decode(noise))
 
 
@@ -146,11 +148,7 @@ def judge(designs: list[str], folder: Path) -> None:
         models[name] = mini.load(folder / name / "weights.safetensors", kind=DESIGNS[name])
     rows, strips = [], []
     for domain in NAMES:
-        task = domains.load(domain)
-        real = task.images(128)[task.rows("base", label=0)]
-        order = partitions.generator("judge", domain).permutation(len(real))
-        half = len(real) // 2
-        kept, other = real[order[:half]], real[order[half:]]
+        kept, other = _halves(domain)
         painted = {"real": other} | {
             name: paint(model, mini.condition(domain)) for name, model in models.items()
         }
@@ -166,6 +164,29 @@ def judge(designs: list[str], folder: Path) -> None:
     Image.fromarray(np.concatenate(strips)).save(folder / "bases.png")
 
 
+def shifts(values: list[float], folder: Path) -> None:
+    """Print and write KID and fine detail under each shift, of 64 images a domain."""
+    model, rows = mini.load(kind=Mini128), []
+    for domain in NAMES:
+        kept, _ = _halves(domain)
+        judged, fine = _embedded(kept), detail(kept)
+        for mini128.SHIFT in values:
+            images = paint(model, mini.condition(domain), 64, 1)
+            kid, spread = measures.kid(_embedded(images), judged, 0)
+            measured = {"kid": kid, "spread": spread, "fine": detail(images) / fine}
+            rows.append({"domain": domain, "shift": mini128.SHIFT} | measured)
+            print(rows[-1], flush=True)
+    pd.DataFrame(rows).round(4).to_csv(folder / "shifts.csv", index=False, lineterminator="\n")
+
+
+def _halves(domain: str) -> tuple[np.ndarray, np.ndarray]:
+    """A domain's base images at random in two halves, uint8 [N, 1, 128, 128]."""
+    task = domains.load(domain)
+    real = task.images(128)[task.rows("base", label=0)]
+    order = partitions.generator("judge", domain).permutation(len(real))
+    return real[order[: len(real) // 2]], real[order[len(real) // 2 :]]
+
+
 def _embedded(images: np.ndarray) -> np.ndarray:
     return np.concatenate(list(features.batches(images, view=network.VIEW)))
 
@@ -178,8 +199,11 @@ if __name__ == "__main__":
     training.add_argument("design", choices=list(DESIGNS))
     training.add_argument("--seconds", type=float, default=390)
     verbs.add_parser("judge").add_argument("designs", nargs="*")
+    verbs.add_parser("shifts").add_argument("values", nargs="+", type=float)
     asked = parser.parse_args()
     if asked.verb == "train":
         train(asked.design, asked.seconds, asked.folder / asked.design)
+    elif asked.verb == "shifts":
+        shifts(asked.values, asked.folder)
     else:
         judge(asked.designs, asked.folder)
