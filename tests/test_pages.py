@@ -1,5 +1,6 @@
 """The pages: their lengths, their links, and each number of a result against its CSV."""
 
+import json
 import re
 from functools import cache
 from urllib.parse import unquote
@@ -53,6 +54,10 @@ def arm(name: str, ratio: int = 4) -> str:
 # Page, snippet, CSV, rows, columns: the last numbers of a snippet are the columns' means over rows.
 # Figures of the audit have no CSV; they stand in one marked sentence of either page.
 NUMBERS = [
+    (
+        *("README.md", "than a split by group, by up to .174", LEAKS),
+        *((CRACKS, "classifier == 'patch_probe'"), "gives_away"),
+    ),
     ("README.md", "mended probe scores .860", FREE, (CELLS, PROBE, FORTY), "level"),
     (
         *("README.md", "the first one .769", FREE),
@@ -281,6 +286,17 @@ def test_links_and_figures_stand_in_the_repository(page):
         assert target.is_relative_to(ROOT) and target.exists(), f"{page}: {link}"
         if anchor:
             assert anchor in anchors(str(target.relative_to(ROOT))), f"{page}: {link}"
+
+
+@pytest.mark.parametrize(
+    "copy", sorted((ROOT / "results/notebooks").glob("*.ipynb")), ids=lambda path: path.stem
+)
+def test_links_of_executed_copies_lead_somewhere(copy):
+    cells = json.loads(copy.read_text())["cells"]
+    told = "".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", told)]
+    local = [unquote(link) for link in links if link and "://" not in link]
+    assert local and not [link for link in local if not (copy.parent / link).exists()]
 
 
 @pytest.mark.parametrize("page, snippet, csv, rows, columns", NUMBERS)
