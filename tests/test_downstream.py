@@ -20,7 +20,7 @@ def test_shipped_files_are_valid():
         ("gate: 1.0", "gate is 1.0"),
         ("draws: [1]", r"draws \[1\] choose and confirm"),
         ("parameters: {domian: elpv}", "domian"),
-        ("guidance: 3", "not iterable"),
+        ("guidance: 3", "guidance is 3"),
         ("- 1", "a search file is a map"),
     ],
 )

@@ -12,7 +12,7 @@ FOOT = (
 
 
 def page(rows: pd.DataFrame) -> table.Table:
-    """A row a setting, the largest gift of a task first."""
+    """A row a setting."""
     cells = pd.DataFrame(
         {
             "task": words.task(row),
@@ -29,11 +29,11 @@ def page(rows: pd.DataFrame) -> table.Table:
 
 def figure(rows: pd.DataFrame) -> Figure:
     """A panel a task, a line a classifier from its score by group to that by image."""
-    tasks = list(dict.fromkeys(words.task(row) for row in rows.to_dict("records")))
-    order = list(dict.fromkeys(rows["classifier"]))[::-1]
+    parts = [part for _, part in rows.groupby(["domain", "rare_class"], sort=False)]
+    tasks, order = [words.task(part.iloc[0]) for part in parts], list(rows["classifier"].unique())
+    order.reverse()
     shown, axes = style.small_multiples(tasks, 0.2 + 0.17 * len(order), columns=4, sharey=True)
-    for axis, task in zip(axes, tasks):
-        part = rows[[words.task(row) == task for row in rows.to_dict("records")]]
+    for axis, part in zip(axes, parts):
         places = [order.index(name) for name in part["classifier"]]
         axis.hlines(places, part["group"], part["image"], color="0.7", linewidth=2)
         axis.plot(part["group"], places, "o", color=style.BLUE, label="split by group")

@@ -35,7 +35,7 @@ class Pretrained:
     def params(self) -> dict:
         """Its part of a key."""
         if self.name in MINIS:
-            return {"base": self.base}
+            return {"base": self.base, **MINIS[self.name].sampling}
         return {
             "backbone": self.name,
             "base": self.base,

@@ -72,6 +72,7 @@ class Mini:
     image_size: ClassVar[int] = 64
     levels: ClassVar[int] = 2  # of the Haar transform
     unet: ClassVar[dict] = UNET
+    sampling: ClassVar[dict] = {}  # what else its solver hangs on, as part of a key
     latent_shape: ClassVar[tuple[int, int, int]] = (16, 16, 16)
     takes_masks: ClassVar[bool] = False  # whether it is told where a defect lies
     lora_targets: ClassVar[str] = LORA_TARGETS
@@ -164,11 +165,16 @@ class Mini:
         """Predicted clean latents of `part`, under the noise that `loss` draws from the same
         state.
         """
+        return self._denoised(clean, condition, generator, part)[0]
+
+    def _denoised(self, clean, condition, generator, part) -> tuple[torch.Tensor, torch.Tensor]:
+        """`denoised`, and the timesteps of its images."""
         noise, t = self._noise(clean, generator)
         signal = self.scheduler.alphas_cumprod[t][part].to(clean)[:, None, None, None]
-        noisy = signal.sqrt() * clean[part] + (1 - signal).sqrt() * noise[part]
-        v = self.predict(noisy, t[part].to(clean.device), condition[part])
-        return signal.sqrt() * noisy - (1 - signal).sqrt() * v
+        t = t[part].to(clean.device)
+        noisy = self.scheduler.add_noise(clean[part], noise[part], t)
+        v = self.predict(noisy, t, condition[part])
+        return signal.sqrt() * noisy - (1 - signal).sqrt() * v, t
 
     def mean_error(self, error: torch.Tensor) -> torch.Tensor:
         """Mean of errors of latents [N, B, h, w] in each image [N], bands weighted by the square

@@ -36,6 +36,7 @@ class Mini128(mini.Mini):
     name: ClassVar[str] = "mini128"
     image_size: ClassVar[int] = 128
     levels: ClassVar[int] = 3
+    sampling: ClassVar[dict] = {"shift": SHIFT}
     latent_shape: ClassVar[tuple[int, int, int]] = (64, 16, 16)
     takes_masks: ClassVar[bool] = True
     unet: ClassVar[dict] = mini.UNET | dict(
@@ -95,18 +96,8 @@ class Mini128(mini.Mini):
         error = ((predicted.float() - clean[part]) / level[:, None, None, None]).square()
         return self.mean_error(error if weight is None else error * weight[part])
 
-    def denoised(
-        self,
-        clean: torch.Tensor,
-        condition: torch.Tensor,
-        generator: torch.Generator,
-        part: slice = slice(None),
-    ) -> torch.Tensor:
-        """As `mini.Mini.denoised`."""
-        return self._denoised(clean, condition, generator, part)[0]
-
     def _denoised(self, clean, condition, generator, part) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predicted clean latents of `part`, and their noise levels."""
+        """`denoised`, and the noise levels of its images."""
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         level = torch.randn(len(clean), generator=generator).sigmoid().to(clean)
         clean, condition, noise, level = (each[part] for each in (clean, condition, noise, level))

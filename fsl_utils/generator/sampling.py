@@ -18,7 +18,7 @@ from fsl_utils import StudyError, store
 from fsl_utils.data import images, partitions
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import adapter as adapters
-from fsl_utils.generator import backbones, hub, layouts, mini, mini128, regions
+from fsl_utils.generator import backbones, hub, layouts, mini, regions
 from fsl_utils.generator.adapter import AdapterRequest
 from fsl_utils.request import Request
 
@@ -97,8 +97,6 @@ class PoolRequest(Request):
             "condition": "rare" if self.condition == mini.RARE else "common",
             "adapter": self.adapter.key if self.adapter else None,
         }
-        if self.backbone.name == mini128.Mini128.name:
-            params |= {"shift": mini128.SHIFT}
         if self.gate and self.adapter:
             params |= {"gate": self.gate}
         if self.mode not in FROM_NOISE:  # its sources are images of the draw

@@ -40,24 +40,18 @@ class Downstream(params.Strict):
     confirm: list[int] = Field([1], min_length=1, description="draws that nothing was chosen by")
     trials: int = Field(12, ge=1, le=1000, description="of each rule, 1 to 1,000")
     ratio: float = Field(4.0, gt=0, le=1000, description="synthetic images per shot")
-    guidance: tuple[float, float] = Field((1.0, 3.0), description="its range")
-    steps: tuple[int, int] = Field((8, 40), description="its range")
+    guidance: list[float] = Field([1.0, 3.0], min_length=2, max_length=2, description="its range")
+    steps: list[int] = Field([8, 40], min_length=2, max_length=2, description="its range")
     gate: float = Field(0.5, ge=0, lt=1, description="largest share of the steps")
 
 
 def read(path: Path) -> Downstream:
     """A search file. Raises StudyError for an unknown name or a wrong value."""
-    content = yaml_file.read(path) or {}
-    try:
-        if not isinstance(content, dict):
-            raise StudyError(f"a search file is a map of {', '.join(Downstream.model_fields)}")
-        lists = {name: tuple(content[name]) for name in ("guidance", "steps") if name in content}
-        search = params.checked(Downstream, content | lists, "key")
+    search = yaml_file.checked(path, Downstream)
+    with yaml_file.named(path):
         if both := sorted(set(search.draws) & set(search.confirm)):
             raise StudyError(f"draws {both} choose and confirm: take others to confirm")
         params.checked(params.Parameters, search.parameters)
-    except (StudyError, TypeError) as error:
-        raise StudyError(f"{path}: {error}") from error
     return search
 
 

@@ -108,21 +108,17 @@ def read(path: Path) -> tuple[str, list[dict]]:
     Raises StudyError naming what is wrong in it, before a large crossing is built.
     """
     content = yaml_file.read(path)
-    try:
+    with yaml_file.named(path):
         if not isinstance(content, dict):
             raise StudyError("a grid file has the keys name, defaults and sweep")
         file = params.checked(GridFile, content, "key")
         entries = [{**(file.defaults or {}), **entry} for entry in file.sweep]
         if sum(math.prod(map(len, _lists(entry).values())) for entry in entries) > MOST:
             raise StudyError(f"its lists cross to more than {MOST:,} runs")
-    except StudyError as error:
-        raise StudyError(f"{path}: {error}") from error
     runs = []
     for number, entry in enumerate(entries, 1):
-        try:
+        with yaml_file.named(f"{path}: entry {number} of sweep"):
             runs += _crossed(entry)
-        except StudyError as error:
-            raise StudyError(f"{path}: entry {number} of sweep: {error}") from error
     return file.name, runs
 
 

@@ -76,17 +76,12 @@ class Search(params.Strict):
 
 def read(path: Path) -> Search:
     """A search file. Raises StudyError for an unknown name or a wrong value."""
-    content = yaml_file.read(path) or {}
-    try:
-        if not isinstance(content, dict):
-            raise StudyError(f"a search file is a map of {', '.join(Search.model_fields)}")
-        search = params.checked(Search, content, "key")
+    search = yaml_file.checked(path, Search)
+    with yaml_file.named(path):
         for number in search.draws:
             params.value("draw", number)
         for changed in search.tries:
             settings.of(search.domain, **search.split(changed)[1])
-    except StudyError as error:
-        raise StudyError(f"{path}: {error}") from error
     return search
 
 

@@ -1,12 +1,14 @@
 """YAML files that people write: read without code, without bombs, refused in one line."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fsl_utils import StudyError
+from fsl_utils import StudyError, params
 from fsl_utils.params import shown
 
 LARGEST = 1_000_000  # bytes
@@ -36,6 +38,24 @@ def read(path: Path) -> Any:
         raise StudyError(f"{path}: not YAML ({words})") from error
     except OSError as error:
         raise StudyError(f"{shown(str(path))}: not readable ({error.strerror})") from error
+
+
+def checked(path: Path, kind: type[params.Model]) -> params.Model:
+    """A YAML map as a `kind`. Raises StudyError for an unknown name or a wrong value."""
+    content = read(path) or {}
+    with named(path):
+        if not isinstance(content, dict):
+            raise StudyError(f"a search file is a map of {', '.join(kind.model_fields)}")
+        return params.checked(kind, content, "key")
+
+
+@contextmanager
+def named(place: Path | str) -> Iterator[None]:
+    """A StudyError of a file's content names the file, or the place in it."""
+    try:
+        yield
+    except StudyError as error:
+        raise StudyError(f"{place}: {error}") from error
 
 
 def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
