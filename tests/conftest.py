@@ -68,6 +68,15 @@ def data():
 
 
 @pytest.fixture(scope="session")
+def pv_cracks_data():
+    """Folder of the real cracked cells; skipped without it, as `data` is."""
+    folder = sheet.data_root() / "pv_cracks"
+    if not folder.is_dir():
+        pytest.skip(f"NO REAL DATA: {folder.parent} lacks pv_cracks/; set FSL_DATA_DIR")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def few():
     """A simulated study of ten draws with two seeds each: (cells, scores). To be copied, not
     changed.

@@ -127,7 +127,17 @@ def test_ctrl_c_keeps_the_step_that_was_reached(store_at, task, capsys):
     assert not list((store.root() / "work").iterdir())
 
 
-def test_a_second_ctrl_c_stops_at_once(own_store, task):
+@pytest.mark.parametrize("began", [signal.default_int_handler, signal.SIG_IGN])
+def test_a_second_ctrl_c_stops_at_once(own_store, task, began):
+    before = signal.signal(signal.SIGINT, began)
+    try:
+        _twice(task)
+        assert signal.getsignal(signal.SIGINT) is began
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _twice(task):
     request = AdapterRequest.new(task, 4, **SMALL, check_every=2)
     with pytest.raises(KeyboardInterrupt) as stopped:
         for step in finetuning.train(request):

@@ -5,7 +5,6 @@ import pytest
 
 from fsl_utils import StudyError
 from fsl_utils.data import domains, partitions
-from fsl_utils.data.datasets import sheet
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import backbones, batches, layouts, mini, regions, sampling
 from fsl_utils.generator.adapter import AdapterRequest
@@ -14,9 +13,7 @@ from fsl_utils.generator.sampling import PoolRequest
 
 
 @pytest.fixture(scope="module")
-def cracks():
-    if not (sheet.data_root() / "pv_cracks").is_dir():
-        pytest.skip("no pv_cracks in the data folder")
+def cracks(pv_cracks_data):
     domain = domains.load("pv_cracks")
     return FewShotTask(domain, partitions.draw(domain.table, 0, 10))
 

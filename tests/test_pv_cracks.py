@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from fsl_utils import StudyError, params
 from fsl_utils.classifier import plan
 from fsl_utils.data import domains, images, leaks, partitions
-from fsl_utils.data.datasets import pv_cracks, registry, sheet
+from fsl_utils.data.datasets import pv_cracks, registry
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.study import grid
 
@@ -21,10 +21,8 @@ SIZE = 64  # of the images that are correlated
 
 
 @pytest.fixture(scope="module")
-def frame():
-    """Rows of the real data; without them the test is skipped, and pytest's summary says so."""
-    if not (sheet.data_root() / "pv_cracks").is_dir():
-        pytest.skip(f"NO REAL DATA: {sheet.data_root()} lacks pv_cracks/; set FSL_DATA_DIR")
+def frame(pv_cracks_data):
+    """Rows of the real data."""
     return pv_cracks.read()[0]
 
 

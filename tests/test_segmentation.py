@@ -59,7 +59,7 @@ def test_half_of_a_batch_is_common_and_mirror_images_take_their_masks_along():
     assert (dark == (masks[~empty] > 0)).mean() > 0.99
 
 
-def test_arms_see_training_images_of_the_draw_alone(own_store, monkeypatch):
+def test_arms_see_training_images_of_the_draw_alone(pv_cracks_data, own_store, monkeypatch):
     domain = domains.load("pv_cracks")
     task = FewShotTask(domain, partitions.draw(domain.table, 0, 4))
     draw, seen = task.draw, []

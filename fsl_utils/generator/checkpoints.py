@@ -99,10 +99,12 @@ def interrupts_held() -> Iterator[Callable[[], bool]]:
 
     def note(number, frame):
         came.append(number)
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, again)
         print("stopping after this step; interrupt again to stop at once", flush=True)
 
     before = signal.getsignal(signal.SIGINT) or signal.default_int_handler
+    # A process that began with SIGINT ignored, as a shell's background job, stops all the same.
+    again = before if callable(before) else signal.default_int_handler
     signal.signal(signal.SIGINT, note)
     try:
         yield lambda: bool(came)
