@@ -51,14 +51,19 @@ def score(labels, scores, threshold: float | None) -> dict:
         "n_test": n,
         "n_test_rare": rare,
         "prevalence": rare / n,
-        "pr_auc": float(average_precision_score(labels, scores)),
-        "pr_auc_balanced": float(average_precision_score(labels, scores, sample_weight=balance)),
+        "pr_auc": _average_precision(labels, scores),
+        "pr_auc_balanced": _average_precision(labels, scores, sample_weight=balance),
         "auroc": float(roc_auc_score(labels, scores)),
         **dict(zip(names, at(labels, scores, 0.5))),
         "threshold": np.nan if threshold is None else float(threshold),
         **dict(zip((f"{name}_at_threshold" for name in names), chosen)),
         "f1_all_positive": 2 * rare / (n + rare),
     }
+
+
+def _average_precision(labels, scores, **weights) -> float:
+    # A sum of shares can end above 1 by rounding, which readers of tables refuse.
+    return min(1.0, float(average_precision_score(labels, scores, **weights)))
 
 
 def at(labels: np.ndarray, scores: np.ndarray, threshold: float) -> tuple[float, float, float]:

@@ -238,6 +238,16 @@ def test_no_time_goes_to_a_generator_where_nothing_could_be_seen(strong):
     assert "6 groups could not show" in recommendation.nothing_to_gain(six, WAYS)
 
 
+def test_as_many_real_images_as_could_be_painted_say_whether_to_paint(strong, monkeypatch):
+    found = strong[1]
+    most = room.PAINTED * found.labels.sum()  # which bring 1 here
+    monkeypatch.setattr(room, "gain", lambda _, n: {"further": n, "high": n / most})
+    monkeypatch.setattr(room, "detectable", lambda *_: 0.9)
+    assert recommendation.nothing_to_gain(found, WAYS) == ""
+    monkeypatch.setattr(room, "detectable", lambda *_: 1.1)
+    assert "would add less" in recommendation.nothing_to_gain(found, WAYS)
+
+
 def test_a_level_without_error_is_not_called_certain(strong):
     answer, found = strong
     assert answer.score["value"] == 1 and answer.score["low"] == 1 - 3 / found.rare_groups

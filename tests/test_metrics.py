@@ -49,6 +49,18 @@ def test_score_agrees_with_scikit_learn(study, threshold):
     )
 
 
+def test_a_perfect_classifier_has_no_more_than_one():
+    rounded_up = 0
+    for n in range(2, 120):
+        labels = np.arange(n) % 2
+        scores = labels / 2 + np.arange(n) / n / 4
+        rounded_up += average_precision_score(labels, scores) > 1
+        measured = metrics.score(labels, scores, None)
+        assert measured["pr_auc"] <= 1 and measured["pr_auc"] == pytest.approx(1)
+        assert measured["pr_auc_balanced"] <= 1
+    assert rounded_up  # scikit-learn's own sum does end above 1
+
+
 def test_balanced_pr_auc_is_pr_auc_of_a_set_with_equal_classes():
     rng = np.random.default_rng(0)
     labels = np.repeat([1, 0], [10, 40])

@@ -106,10 +106,13 @@ def of(
 
 
 def nothing_to_gain(found: Evidence, ways: list[Candidate]) -> str:
-    """Why it is no use to try synthetic images, '' where it may be: before any time goes there."""
+    """Why it is no use to try synthetic images, '' where it may be: before any time goes there.
+
+    They are no better than as many real ones: where even these could not be seen, nor can they.
+    """
     free = [way.name for way in ways if way.kind == "free" and way.name in found.outer]
     seen = room.detectable(found, free)
-    more = room.gain(found)
+    more = room.gain(found, room.PAINTED * int(found.labels.sum()))
     if found.rare_groups < MIN_GROUPS:
         return f"were not tried: {found.rare_groups} groups could not show what they add"
     if more["high"] < max(seen, NOTICED):

@@ -13,6 +13,7 @@ from fsl_utils.decision.candidates import Candidate
 from fsl_utils.decision.evidence import Evidence
 
 FURTHER = 20  # real rare images more
+PAINTED = 4  # synthetic rare images for each real one
 SHARES = (0.25, 0.5, 0.75)  # of the rare images of a training part, beside all of them
 FEWEST = 2  # shots of a level
 

@@ -12,6 +12,7 @@ from fsl_utils.classifier import features, probe
 from fsl_utils.data import images
 from fsl_utils.data.partitions import Draw
 from fsl_utils.data.tasks import FewShotTask
+from fsl_utils.decision import room
 from fsl_utils.decision.candidates import Candidate, Fitted, at, beside, linear, training
 from fsl_utils.decision.seen import taken, views
 from fsl_utils.generator import finetuning, sampling
@@ -23,7 +24,7 @@ SETTINGS = {
     "adapter_steps": 400,
     "prior": 0.4,  # of common images in a batch: a base has never seen a user's common class
     "image_size": 64,  # what mini paints
-    "ratio": 4,  # rare images painted for each real one, and as many common ones
+    "ratio": room.PAINTED,  # and as many common ones
     "weight": 0.5,  # share of the rare class's weight that painted images carry
 }
 
