@@ -2,11 +2,12 @@
 are not.
 
 Three rules, in order; an image falls to the first that it breaks:
-copied        nearer to a real image than common training images of other groups are (`copies.rule`
-with unseen=draw.common) common        the filter network is sure that it is common: its score lies
-below the median score of the common images in `draw.choosing` off_manifold  in the network's
-penultimate features its 5th nearest real training image is farther than for 99 % of `draw.choosing`
-              (a k-nearest-neighbour manifold, after Kynkäänniemi et al. 2019)
+- copied: nearer to a real image than common training images of other groups are (`copies.rule` with
+  unseen=draw.common).
+- common: the filter network is sure that it is common; its score lies below the median score of the
+  common images in `draw.choosing`.
+- off_manifold: in the network's penultimate features its 5th nearest real training image is farther
+  than for 99 % of `draw.choosing` (a k-nearest-neighbour manifold, after Kynkäänniemi et al. 2019).
 
 The filter network is a ResNet-18 from scratch, trained on the draw's real images alone (the arm
 `real`) from a seed of its own, so that it is never the network that scores later. Its thresholds
