@@ -135,9 +135,9 @@ def test_the_page_names_the_choice_and_the_verdict(tmp_path):
     ]
     text = second.write(folders, tmp_path / "out")
     assert "whitened" in text and "## Primary contrasts" in text and "confirms anything" not in text
-    assert (tmp_path / "out" / "second_study.md").read_text() == text
+    assert (tmp_path / "out" / "out.md").read_text() == text
     written = pd.read_csv(tmp_path / "out" / "primary.csv")
     assert np.isfinite(written["difference"]).all() and written["cells"].str.count(";").eq(3).all()
     assert (tmp_path / "out" / "ways.png").stat().st_size > 5000
     alone = second.write(folders[:1], tmp_path / "alone")
-    assert "no contrast confirms anything" in alone
+    assert "no contrast confirms anything" in alone and "pilot" in alone.splitlines()[0]

@@ -109,9 +109,9 @@ def figure(rows: pd.DataFrame) -> Figure:
     return shown
 
 
-def page(chosen, primary, conditions, secondary, rows, caution: str) -> str:
+def page(title: str, chosen, primary, conditions, secondary, rows, caution: str) -> str:
     """The whole page in Markdown. rows: of `ways.against`, by number of shots."""
-    parts = ["# The second study", caution, "## What the pilot chose", choices(chosen).markdown()]
+    parts = [f"# {title}", caution, "## What the pilot chose", choices(chosen).markdown()]
     parts += ["## Primary contrasts", differences(primary).markdown()]
     if len(conditions):
         parts += ["What a way with synthetic common images must be, too:"]

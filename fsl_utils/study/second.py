@@ -18,7 +18,7 @@ PLACE = Path("results/study2")
 
 
 def write(folders: list[Path], out: Path) -> str:
-    """Write second_study.md, and for each of its tables a CSV, into `out`; the page.
+    """Write the page, named like its folder, and for each of its tables a CSV into `out`; the page.
 
     folders: the pilot's tables and the study's. With the pilot's alone the contrasts are of the
     pilot, on the images that chose: the page says so.
@@ -27,8 +27,9 @@ def write(folders: list[Path], out: Path) -> str:
         raise StudyError("give the pilot's tables, then the study's")
     chosen = ways.choose(*read_results(folders[0]))
     by_shots = ways.studies(*ways.with_ensembles(*read_results(folders[-1])))
-    caution = next(iter(by_shots.values())).cautions()
+    title, caution = "The second study", next(iter(by_shots.values())).cautions()
     if len(folders) == 1:
+        title += "'s pilot"
         caution += ". The images that chose are those that score: no contrast confirms anything."
     free = chosen[chosen["role"] == "free"].set_index("n_real")
     every = pd.concat(
@@ -49,8 +50,8 @@ def write(folders: list[Path], out: Path) -> str:
     for name, rows in tables.items():
         style.save_table(out / name, rows)
     style.save(pages.figure(every), out / "ways", every)
-    text = pages.page(chosen, *tables.values(), every, caution)
-    store.write_text(out / "second_study.md", text)
+    text = pages.page(title, chosen, *tables.values(), every, caution)
+    store.write_text(out / f"{out.name}.md", text)
     return text
 
 
