@@ -15,7 +15,7 @@ from fsl_utils.classifier import plan
 from fsl_utils.data import domains, images, leaks, partitions
 from fsl_utils.data.datasets import pv_cracks, registry
 from fsl_utils.data.tasks import FewShotTask
-from fsl_utils.study import grid
+from fsl_utils.study import grid, publish
 
 SIZE = 64  # of the images that are correlated
 
@@ -174,7 +174,10 @@ def test_a_grid_that_scores_on_the_sealed_partition_is_refused(frame, tmp_path):
     )
     for evaluate_on, opened in (("validation", "false"), ("test", "true")):
         file.write_text(text.format(evaluate_on, opened))
-        grid.check(grid.read(file)[1])
+        runs = grid.read(file)[1]
+        grid.check(runs)
+        cells = [node for node in grid.nodes(runs) if node.stage == "cells"]
+        assert publish.keys(cells[0])  # what its tables are gathered by
     file.write_text(text.format("test", "false"))
     with pytest.raises(StudyError, match="the test partition of pv_cracks is sealed"):
         grid.check(grid.read(file)[1])

@@ -106,9 +106,9 @@ class Domain:
         names = set(self.table["partition"])
         return partitions.SEALED in names and "test" not in names
 
-    def need_open(self, evaluate_on: str, open_sealed: bool = False) -> None:
+    def need_open(self, evaluate_on: str) -> None:
         """Raise StudyError where `evaluate_on` is 'test' and that partition is shut."""
-        if evaluate_on == "test" and self.sealed and not open_sealed:
+        if evaluate_on == "test" and self.sealed:
             raise StudyError(
                 f"the test partition of {self.name} is sealed, to be opened once, after a protocol "
                 "is committed: take evaluate_on: validation, or open it for good with "

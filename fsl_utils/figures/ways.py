@@ -109,8 +109,8 @@ def figure(rows: pd.DataFrame) -> Figure:
     return shown
 
 
-def page(title: str, chosen, primary, conditions, secondary, rows, caution: str) -> str:
-    """The whole page in Markdown. rows: of `ways.against`, by number of shots."""
+def page(title: str, chosen, primary, conditions, secondary, added, caution: str) -> str:
+    """The whole page in Markdown. added: of `ways.added`, of all numbers of shots."""
     parts = [f"# {title}", caution, "## What the pilot chose", choices(chosen).markdown()]
     parts += ["## Primary contrasts", differences(primary).markdown()]
     if len(conditions):
@@ -121,6 +121,7 @@ def page(title: str, chosen, primary, conditions, secondary, rows, caution: str)
         if len(part):
             parts += [f"## Secondary: {title}", differences(part).markdown()]
     parts += ["## Every way minus the chosen free one: exploration", "![every way](ways.png)"]
-    for n_real, part in rows.groupby("n_real"):
-        parts += [f"### {n_real} shots", differences(part).markdown()]
+    for n_real, part in added.groupby("n_real"):
+        parts += [f"## What each adds to its own classifier, {n_real} shots: exploration"]
+        parts += [differences(part).markdown()]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"

@@ -40,17 +40,19 @@ def write(folders: list[Path], out: Path) -> str:
         ],
         ignore_index=True,
     )
+    added = pd.concat([ways.added(study) for study in by_shots.values()], ignore_index=True)
     tables = {
         "primary": ways.confirm(chosen, by_shots),
         "conditions": ways.conditions(chosen, by_shots),
         "secondary": ways.secondary(by_shots),
+        "added": added,
     }
     style.apply()
     style.save_table(out / "choices", chosen)
     for name, rows in tables.items():
         style.save_table(out / name, rows)
     style.save(pages.figure(every), out / "ways", every)
-    text = pages.page(title, chosen, *tables.values(), every, caution)
+    text = pages.page(title, chosen, *tables.values(), caution)
     store.write_text(out / f"{out.name}.md", text)
     return text
 
