@@ -18,6 +18,10 @@ INTERVAL = "difference low high"
 RULES = "results/details/study/adaptive.csv"
 PATTERN = "results/details/paper_pattern.csv"
 LEAKS = "results/leakage/leakage.csv"
+ADDED = "results/study2/added.csv"
+CHOSEN = "results/study2/primary.csv"
+SECOND = "results/study2/secondary.csv"
+POOLS = "results/pilot2/tables/pools.csv"
 RANKED = "quantity == 'PR-AUC'"
 AT_HALF, CRACK = "quantity == 'F1 at .5'", "rare_class == 'crack'"
 ADAPTIVE, ENSEMBLE = "arm == 'adaptive'", "arm == 'ensemble'"
@@ -28,6 +32,18 @@ DRAWS = f"{PROBE} and arm == 'real' and draw < 10 and {TILES}"
 
 def arm(name: str, ratio: int = 4) -> str:
     return f"arm == '{name}' and ratio == {ratio}"
+
+
+def way(classifier: str, arm: str, ratio: int = 4, weight: float = 0, shots: int = 20) -> str:
+    """The row of a way of the second study."""
+    made = "" if arm in ("paste", "real_more") else "mini128"
+    name = f"{classifier}|{arm}|{weight:g}|{made}"
+    return f"n_real == {shots} and ratio == {ratio} and arm == '{name}'"
+
+
+def common(classifier: str, shots: int) -> str:
+    """The row of synthetic common images against real ones."""
+    return f"question == 'commons' and n_real == {shots} and control == '{classifier}|real_base|0|'"
 
 
 # Page, snippet, CSV, rows, columns: the last numbers of a snippet are the columns' means over rows.
@@ -43,16 +59,78 @@ NUMBERS = [
         *((CELLS, "classifier == 'probe_first'", FORTY), "level"),
     ),
     (
-        *("README.md", "discriminant scores .929", FREE),
-        *((CRACKS, "classifier == 'whitened'", FORTY), "level"),
+        *("README.md", "`whitened` loses .149", FREE),
+        *((XRAYS, "classifier == 'whitened'", FORTY), "difference"),
     ),
-    ("README.md", "the probe .862", FREE, (CRACKS, PROBE, FORTY), "level"),
     ("README.md", "old probe by +.008", PRIMARY, (CELLS, PROBE), "difference_real"),
-    ("README.md", "On tiles it changed it by -.028", PRIMARY, (TILES, PROBE), "difference_real"),
-    ("README.md", "it changed it by +.014", PRIMARY, (XRAYS, PROBE), "difference_real"),
-    ("README.md", "brought the old probe +.029", ROOM, (CELLS, PROBE), "difference"),
-    ("README.md", "could not show less than .042", ROOM, (CELLS, PROBE), "detectable"),
-    ("README.md", "they brought +.101", ROOM, (XRAYS, PROBE), "difference"),
+    ("README.md", "solar cells, by -.028", PRIMARY, (TILES, PROBE), "difference_real"),
+    ("README.md", "on tiles, by +.014", PRIMARY, (XRAYS, PROBE), "difference_real"),
+    *(
+        ("README.md", *rest)
+        for rest in (
+            ("probe by +.053 [+.009, +.090]", ADDED, (way("probe", "lora", 4, 0.2),), INTERVAL),
+            ("it by +.113 [+.038, +.205]", ADDED, (way("probe", "paste"),), INTERVAL),
+            ("(`whitened`) scores .900", ADDED, (way("whitened", "real_more"),), "control_level"),
+            ("the probe .740", ADDED, (way("probe", "paste"),), "control_level"),
+            ("changes it by -.001 [-.003, -.000]", CHOSEN, ("n_real == 20",), INTERVAL),
+            ("free way by -.001 [-.003, +.001]", CHOSEN, ("n_real == 40",), INTERVAL),
+            ("it by +.038 [+.014, +.086]", ADDED, (way("whitened", "real_more"),), INTERVAL),
+        )
+    ),
+    *(
+        ("results/findings2.md", *rest)
+        for rest in (
+            (
+                "`real` (.900): -.001 [-.003, -.000]",
+                CHOSEN,
+                ("n_real == 20",),
+                f"control_level {INTERVAL}",
+            ),
+            (
+                "1x (.922): -.001 [-.003, +.001]",
+                CHOSEN,
+                ("n_real == 40",),
+                f"control_level {INTERVAL}",
+            ),
+            (
+                "common images: -.001 [-.012, +.007]",
+                "results/study2/conditions.csv",
+                ("n_real == 20", "control.str.contains('real_base')"),
+                INTERVAL,
+            ),
+            ("by -.028 [-.118, +.005]", ADDED, (way("whitened", "lora"),), INTERVAL),
+            ("probe scores .740", ADDED, (way("probe", "lora"),), "control_level"),
+            ("weight .2: +.053 [+.009, +.090]", ADDED, (way("probe", "lora", 4, 0.2),), INTERVAL),
+            ("+.099 [-.022, +.194]", ADDED, (way("probe", "lora"),), INTERVAL),
+            ("+.113 [+.038, +.205]", ADDED, (way("probe", "paste"),), INTERVAL),
+            ("+.172 [+.070, +.294]", ADDED, (way("probe", "real_more"),), INTERVAL),
+            (
+                "instead of the probe brings .159",
+                "results/study2/ways.csv",
+                ("n_real == 20 and arm == 'probe|real|0|'",),
+                "difference",
+            ),
+            ("+.021 [-.007, +.047]", ADDED, (way("probe", "lora", 4, 0.2, 40),), INTERVAL),
+            ("+.045 [-.002, +.108]", ADDED, (way("probe", "paste", shots=40),), INTERVAL),
+            ("-.013 [-.076, +.009]", SECOND, (common("whitened", 20),), INTERVAL),
+            ("-.024 [-.095, -.003]", SECOND, (common("whitened", 40),), INTERVAL),
+            ("+.041 [-.016, +.078]", SECOND, (common("probe", 20),), INTERVAL),
+            ("-.010 [-.052, +.005]", SECOND, (common("probe", 40),), INTERVAL),
+            ("-.026 [-.049, -.005]", ADDED, (way("probe", "synth_both", 4, 0.2, 40),), INTERVAL),
+            ("real cracks .410", POOLS, ("n_real == 40",), "kid"),
+            ("themselves is .262", POOLS, ("n_real == 40",), "kid_real"),
+            ("calls .824", POOLS, ("n_real == 40",), "called_rare"),
+            ("and .785", POOLS, ("n_real == 40",), "called_rare_real"),
+            ("AUROC .990", POOLS, ("n_real == 40",), "auroc_synthetic"),
+            ("+.038 [+.014, +.086]", ADDED, (way("whitened", "real_more"),), INTERVAL),
+            (
+                "X-rays it loses .149",
+                FREE,
+                (XRAYS, "classifier == 'whitened'", FORTY),
+                "difference",
+            ),
+        )
+    ),
     *(
         ("results/findings.md", *rest)
         for rest in (
