@@ -15,6 +15,7 @@ PAGES = {  # a page: lines and words at most
     "README.md": (100, 1000),
     "results/findings.md": (200, 1200),
     "results/findings2.md": (200, 1200),
+    "results/protocol2.md": (200, 1200),
     "results/README.md": (100, 1200),
     "notebooks/README.md": (150, 1600),
     "fsl_utils/README.md": (80, 1000),
