@@ -16,6 +16,7 @@ from fsl_utils import store
 from fsl_utils.classifier import filters, models
 from fsl_utils.classifier.filters import FilterRequest
 from fsl_utils.data import domains
+from fsl_utils.data.images import resize
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import backbones, copies, sampling
 from fsl_utils.generator.sampling import PoolRequest
@@ -156,6 +157,23 @@ def test_thresholds_come_from_training_images_and_the_choosing_part_alone(
     seen = np.concatenate([draw.shots, draw.common, draw.choosing])
     filters.train(dataclasses.replace(wanted, task=FewShotTask(Spoiled(domain, seen), draw)))
     assert (folder / "limits.json").read_bytes() == limits
+
+
+def test_the_network_sees_no_more_than_64_pixels(small, own_store, monkeypatch):
+    seen, plain = [], models.train_resnet
+    monkeypatch.setattr(
+        models,
+        "train_resnet",
+        lambda images, *args, **named: seen.append(images.shape) or plain(images, *args, **named),
+    )
+    used = filters.train(FilterRequest(small, 128, seed=0, steps=2))
+    assert seen[0][-2:] == (64, 64)
+    images = small.images(128)[small.draw.validation]
+    nearest = pd.DataFrame({"copied": False, "distance": np.zeros(len(images))})
+    verdict = filters.judge(images, used, nearest)
+    assert verdict.equals(filters.judge(resize(images, 64), used, nearest))
+    keys = [FilterRequest(small, size, seed=0, steps=2).params() for size in (64, 128)]
+    assert "pixels" not in keys[0] and keys[1]["pixels"] == 64
 
 
 def test_verdicts_are_kept_by_chunk_and_made_again_where_damaged(small, own_store, monkeypatch):

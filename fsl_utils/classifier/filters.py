@@ -9,9 +9,9 @@ Three rules, in order; an image falls to the first that it breaks:
 - off_manifold: in the network's penultimate features its 5th nearest real training image is farther
   than for 99 % of `draw.choosing` (a k-nearest-neighbour manifold, after Kynkäänniemi et al. 2019).
 
-The filter network is a ResNet-18 from scratch, trained on the draw's real images alone (the arm
-`real`) from a seed of its own, so that it is never the network that scores later. Its thresholds
-see `draw.choosing` and nothing else of validation: few-shot stays few-shot.
+The filter network is a ResNet-18 from scratch that sees at most PIXELS, trained on the draw's real
+images alone (the arm `real`) from a seed of its own, so that it is never the network that scores
+later. Its thresholds see `draw.choosing` and nothing else of validation: few-shot stays few-shot.
 """
 
 import json
@@ -30,6 +30,7 @@ from fsl_utils import store
 from fsl_utils.classifier import arms, models
 from fsl_utils.data import partitions
 from fsl_utils.data.datasets import registry
+from fsl_utils.data.images import resize
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import copies, sampling
 from fsl_utils.generator.sampling import PoolRequest
@@ -38,6 +39,7 @@ from fsl_utils.steps import bar
 
 RULES = ("copied", "common", "off_manifold")
 SETTINGS = dict(neighbours=5, quantile=0.99, **models.RESNET)
+PIXELS = 64  # at most: of 128 pixels the network would take longer than the adapter does
 MOST = 2  # times as many images are looked at as are wanted
 
 
@@ -59,6 +61,7 @@ class FilterRequest(Request):
             "image_size": self.image_size,
             "seed": self.seed,
             "steps": self.steps,
+            **({"pixels": PIXELS} if self.image_size > PIXELS else {}),
             **SETTINGS,
         }
 
@@ -80,9 +83,10 @@ def train(request: FilterRequest, device: str = "cpu") -> Filter:
     images = task.images(request.image_size)
 
     def build(folder):
+        training, choosing = _seen(images[task.training]), _seen(images[draw.choosing])
         seed = int(partitions.generator("filter", request.seed, draw.number).integers(2**31))
         steps = models.train_resnet(
-            torch.from_numpy(images[task.training]),
+            torch.from_numpy(training),
             torch.from_numpy(draw.labels[task.training]),
             arms.get("real"),
             steps=request.steps,
@@ -101,9 +105,9 @@ def train(request: FilterRequest, device: str = "cpu") -> Filter:
             folder / "network.safetensors",
         )
         model = _network(folder, device)  # as it will be read again
-        real, _ = _look(model, images[task.training], device)
+        real, _ = _look(model, training, device)
         np.savez(folder / "real.npz", features=real)
-        chosen, scores = _look(model, images[draw.choosing], device)
+        chosen, scores = _look(model, choosing, device)
         away = neighbour_distance(chosen, real, SETTINGS["neighbours"])
         limits = {
             "score": float(np.median(scores[draw.labels[draw.choosing] == 0])),
@@ -118,6 +122,11 @@ def train(request: FilterRequest, device: str = "cpu") -> Filter:
             file["features"],
             **json.loads((folder / "limits.json").read_text()),
         )
+
+
+def _seen(pixels: np.ndarray) -> np.ndarray:
+    """Images as the network sees them, at most PIXELS wide."""
+    return resize(pixels, min(pixels.shape[-1], PIXELS))
 
 
 def _network(folder, device: str) -> torch.nn.Module:
@@ -149,7 +158,7 @@ def judge(
 
     nearest: of `copies.judge` on the same images.
     """
-    inner, scores = _look(used.model, images, device)
+    inner, scores = _look(used.model, _seen(images), device)
     away = neighbour_distance(inner, used.real, SETTINGS["neighbours"])
     broken = [nearest["copied"].to_numpy(), scores < used.score, away > used.distance]
     return pd.DataFrame(
