@@ -117,7 +117,7 @@ NUMBERS = [
             ("+.113 [+.038, +.205]", ADDED, (way("probe", "paste"),), INTERVAL),
             ("+.172 [+.070, +.294]", ADDED, (way("probe", "real_more"),), INTERVAL),
             (
-                "instead of the probe brings .159",
+                "the probe loses .159",
                 "results/study2/ways.csv",
                 ("n_real == 20 and arm == 'probe|real|0|'",),
                 "difference",

@@ -19,6 +19,7 @@ EFFECT = 0.03  # that the chosen pair's draws are to show
 MOST_DRAWS = 20
 CEILING = "real_more"  # costs further real images: nobody's rival
 WITH_SYNTHETIC_COMMON = ("synth_both", "contrastive")
+NEW, OLD = "mini128", "mini"  # the generator in question, and that of fewer pixels
 SMALL = 0.2  # the weight that is to do no harm
 HARM = -0.02  # the lower end of an interval that is called no harm
 # In which ways of one task differ.
@@ -50,9 +51,7 @@ class Way:
 Key = tuple[str, float]  # of a way by name and its ratio: as a study's (arm, ratio)
 
 
-def studies(
-    cells: pd.DataFrame, scores: pd.DataFrame, metric: str = "pr_auc"
-) -> dict[int, Resampled]:
+def studies(cells: pd.DataFrame, scores: pd.DataFrame) -> dict[int, Resampled]:
     """Shots -> the study of all ways with so many.
 
     Raises StudyError where the cells are of several tasks.
@@ -61,9 +60,10 @@ def studies(
         if cells[name].nunique() > 1:
             values = ", ".join(map(str, sorted(cells[name].unique())))
             raise StudyError(f"ways are compared on one task, but {name} is {values}")
-    alike = dict.fromkeys(("init", *POOL_COLUMNS), "") | {"classifier": "all", "image_size": 0}
-    named = cells.assign(arm=_names(cells)).assign(**alike)
-    return {int(n): resample(part, scores, metric) for n, part in named.groupby("n_real")}
+    alike = dict.fromkeys(("init", *POOL_COLUMNS), "") | {"classifier": "all"}
+    seen = cells["classifier_size"]  # what a generator paints is resized to it
+    named = cells.assign(arm=_names(cells), image_size=seen, **alike)
+    return {int(n): resample(part, scores) for n, part in named.groupby("n_real")}
 
 
 def _names(cells: pd.DataFrame) -> list[str]:
@@ -109,9 +109,10 @@ def choose(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     for n_real, study in studies(cells, scores).items():
         level = study.points.dropna().mean(axis=1)
         cost = seconds.mean()[n_real]
-        chosen = {role: cheapest(keys, level, cost) for role, keys in roles(level.index).items()}
-        if None in chosen.values():
+        by_role = roles(level.index)
+        if not all(by_role.values()):
             raise StudyError(f"the pilot at {n_real} shots lacks a free or a synthetic way")
+        chosen = {role: cheapest(keys, level, cost) for role, keys in by_role.items()}
         needed = headroom.draws_needed(study, chosen["synthetic"], chosen["free"], EFFECT)
         rows += [
             {
@@ -138,10 +139,8 @@ def roles(keys) -> dict[str, list[Key]]:
     return by_role
 
 
-def cheapest(keys: list[Key], level: pd.Series, seconds: pd.Series) -> Key | None:
-    """Of these the cheapest within TIE of the best; None of none."""
-    if not keys:
-        return None
+def cheapest(keys: list[Key], level: pd.Series, seconds: pd.Series) -> Key:
+    """Of these the cheapest within TIE of the best."""
     near = [key for key in keys if level[key] >= level[keys].max() - TIE]
     return min(near, key=lambda key: (key[1], seconds[key]))
 
@@ -154,13 +153,12 @@ def confirm(chosen: pd.DataFrame, by_shots: dict[int, Resampled]) -> pd.DataFram
     for n_real, pair in chosen.groupby("n_real"):
         pair = pair.set_index("role")
         if n_real in by_shots:
-            rows.append(
-                _contrast(by_shots[n_real], key(pair.loc["synthetic"]), key(pair.loc["free"]))
-            )
-    return contrasts.family([row for row in rows if row])
+            keys = (key_of(pair.loc[role]) for role in ("synthetic", "free"))
+            rows.append(_contrast(by_shots[n_real], *keys))
+    return _family(rows)
 
 
-def key(row) -> Key:
+def key_of(row) -> Key:
     """The key of a row of `choose`."""
     return Way(row["classifier"], row["arm"], row["weight"], row["backbone"]).name, row["ratio"]
 
@@ -170,53 +168,47 @@ def conditions(chosen: pd.DataFrame, by_shots: dict[int, Resampled]) -> pd.DataF
     rows = []
     for row in chosen[chosen["role"] == "synthetic"].to_dict("records"):
         if row["arm"] in WITH_SYNTHETIC_COMMON and row["n_real"] in by_shots:
-            study, ours = by_shots[row["n_real"]], key(row)
+            study, ours = by_shots[row["n_real"]], key_of(row)
             real = Way(row["classifier"], "real_base")
             both = Way(row["classifier"], "lora_base", row["weight"], row["backbone"])
             rows += [_contrast(study, ours, (way.name, 1.0)) for way in (real, both)]
-    return contrasts.family([row for row in rows if row])
+    return _family(rows)
 
 
-def questions(study: Resampled, backbones: tuple[str, str]) -> dict[str, list[tuple[Key, Key]]]:
-    """The secondary contrasts by question, as pairs (way, control) of every classifier.
-
-    backbones: the generator in question and the older one of fewer pixels.
-    """
-    new, old = backbones
+def questions(study: Resampled) -> dict[str, list[tuple[Key, Key]]]:
+    """The secondary contrasts by question, as pairs (way, control) of every classifier."""
     pairs = {"commons": [], "harmless": [], "pixels": []}
     for classifier in sorted({Way.of(name).classifier for name, _ in study.replicates}):
 
         def at(arm, ratio, weight=0.0, backbone="", classifier=classifier) -> Key:
             return Way(classifier, arm, weight, backbone).name, ratio
 
-        ours = at("synth_both", 1.0, backbone=new)
+        ours = at("synth_both", 1.0, backbone=NEW)
         pairs["commons"] += [
             (ours, at("real_base", 1.0)),
-            (ours, at("lora_base", 1.0, backbone=new)),
+            (ours, at("lora_base", 1.0, backbone=NEW)),
         ]
         pairs["harmless"] += [
-            (at(arm, 4.0, SMALL, new), at("real", 0.0)) for arm in ("lora", "synth_both")
+            (at(arm, 4.0, SMALL, NEW), at("real", 0.0)) for arm in ("lora", "synth_both")
         ]
-        pairs["pixels"].append((at("lora", 4.0, backbone=new), at("lora", 4.0, backbone=old)))
+        pairs["pixels"].append((at("lora", 4.0, backbone=NEW), at("lora", 4.0, backbone=OLD)))
     return pairs
 
 
-def secondary(
-    by_shots: dict[int, Resampled], backbones: tuple[str, str] = ("mini128", "mini")
-) -> pd.DataFrame:
+def secondary(by_shots: dict[int, Resampled]) -> pd.DataFrame:
     """The secondary contrasts, one family a `question`; pairs that were not run are left out.
 
     `held` of `harmless`: the lower end of the interval lies above HARM.
     """
     by_question = {}
     for study in by_shots.values():
-        for question, pairs in questions(study, backbones).items():
-            rows = [row for pair in pairs if (row := _contrast(study, *pair))]
+        for question, pairs in questions(study).items():
+            rows = [_contrast(study, *pair) for pair in pairs]
             by_question.setdefault(question, []).extend(rows)
     families = [
-        contrasts.family(rows).assign(question=question)
+        _family(rows).assign(question=question)
         for question, rows in by_question.items()
-        if rows
+        if any(rows)
     ]
     table = pd.concat([pd.DataFrame(), *families], ignore_index=True)
     if table.empty:
@@ -229,8 +221,7 @@ def against(study: Resampled, control: Key) -> pd.DataFrame:
     """Every other way minus one: one family, the best first. It is large: ten draws show nothing in
     more than 25 contrasts."""
     rows = [_contrast(study, key, control) for key in study.replicates if key != control]
-    table = contrasts.family([row for row in rows if row])
-    return table.sort_values("difference", ascending=False, ignore_index=True)
+    return _family(rows).sort_values("difference", ascending=False, ignore_index=True)
 
 
 def added(study: Resampled) -> pd.DataFrame:
@@ -238,12 +229,16 @@ def added(study: Resampled) -> pd.DataFrame:
     families = {}
     for key in study.replicates:
         plain = Way(Way.of(key[0]).classifier, "real").name, 0.0
-        if key != plain and (row := _contrast(study, key, plain)):
-            families.setdefault(plain, []).append(row)
-    tables = [contrasts.family(rows) for rows in families.values()]
-    table = pd.concat([pd.DataFrame(), *tables], ignore_index=True)
+        if key != plain:
+            families.setdefault(plain, []).append(_contrast(study, key, plain))
+    table = pd.concat([pd.DataFrame(), *map(_family, families.values())], ignore_index=True)
     by = ["control", "difference"]
     return table.sort_values(by, ascending=[True, False], ignore_index=True)
+
+
+def _family(rows: list[dict]) -> pd.DataFrame:
+    """Contrasts tested together, without those that were not run."""
+    return contrasts.family([row for row in rows if row])
 
 
 def _contrast(study: Resampled, way: Key, control: Key) -> dict:

@@ -22,7 +22,7 @@ def overview(table: pd.DataFrame) -> Figure:
     """
     shared, tasks = words.studies(table, together=("classifier", "init"))
     classifiers = sorted(table["classifier"].unique())
-    looks = dict(zip(classifiers, zip(style.PALETTE, "oDs^v<>p")))
+    looks = classifier_looks(classifiers)
     arms = sorted(table["arm"].unique(), key=_rank)
     shifts = style.beside(len(classifiers), -0.3 if len(classifiers) > 1 else 0)
     titles = [f"{title}\n{_counts(part)}".strip() for title, part in tasks]
@@ -30,14 +30,24 @@ def overview(table: pd.DataFrame) -> Figure:
     for axis, (_, part) in zip(axes, tasks):
         for row in part.to_dict("records"):
             at = classifiers.index(row["classifier"])
-            _difference(axis, row, arms.index(row["arm"]) + shifts[at], *looks[row["classifier"]])
+            difference(axis, row, arms.index(row["arm"]) + shifts[at], *looks[row["classifier"]])
         _arms_axis(axis, arms, table)
     first = table.iloc[0]
     label = f"{words.metric(first)} minus {words.control(first)}\n({words.FILLED})"
-    handles = [plt.Line2D([], [], color=c, marker=m) for c, m in looks.values()]
-    style.legend(figure, handles, list(looks), label)
+    classifier_legend(figure, looks, label)
     style.head(figure, shared)
     return figure
+
+
+def classifier_looks(classifiers: list[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each classifier."""
+    return dict(zip(classifiers, zip(style.PALETTE, "oDs^v<>p")))
+
+
+def classifier_legend(figure: Figure, looks: dict[str, tuple[str, str]], label: str) -> None:
+    """A legend of classifiers under what the axes show."""
+    handles = [plt.Line2D([], [], color=c, marker=m) for c, m in looks.values()]
+    style.legend(figure, handles, list(looks), label)
 
 
 def forest(table: pd.DataFrame) -> Figure:
@@ -52,7 +62,7 @@ def forest(table: pd.DataFrame) -> Figure:
     for axis, part in zip(axes, parts):
         for row in part.to_dict("records"):
             colour, marker, _ = style.arm_style(row["arm"])
-            _difference(axis, row, arms.index(row["arm"]), colour, marker)
+            difference(axis, row, arms.index(row["arm"]), colour, marker)
         _arms_axis(axis, arms, table)
     figure.supxlabel(f"difference in {words.metric(table.iloc[0])}\n({words.FILLED})", fontsize=7)
     style.head(figure, words.studies(table)[0])
@@ -70,7 +80,7 @@ def _counts(part: pd.DataFrame) -> str:
     return "draws: " + ", ".join(f"{name} {n}" for name, n in draws.items())
 
 
-def _difference(axis, row: dict, y: float, colour: str, marker: str) -> None:
+def difference(axis, row: dict, y: float, colour: str, marker: str) -> None:
     """A contrast's interval and mean at height y."""
     axis.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1)
     look = {"color": colour, "markerfacecolor": _face(row, colour), "markersize": 4.5}

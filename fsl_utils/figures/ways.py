@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from fsl_utils.analysis import contrasts, resampling
-from fsl_utils.analysis.ways import HARM, Way
-from fsl_utils.figures import style, table, words
+from fsl_utils.analysis.ways import HARM, NEW, Way, key_of
+from fsl_utils.figures import results, style, table, words
 
 QUESTIONS = {
     "commons": "synthetic common images against real ones",
@@ -18,11 +18,11 @@ QUESTIONS = {
 
 
 def words_of(name: str, ratio: float) -> str:
-    """'whitened, lora 4x, weight .2'; generators other than `mini128` are named."""
+    """'whitened, lora 4x, weight .2'; generators other than NEW are named."""
     way = Way.of(name)
     parts = [way.classifier, words.arm({"arm": way.arm, "ratio": ratio})]
     parts += [f"weight {table.number(way.weight, '').rstrip('0')}"] * bool(way.weight)
-    return ", ".join([*parts, *[way.backbone] * (way.backbone not in ("", "mini128"))])
+    return ", ".join([*parts, *[way.backbone] * (way.backbone not in ("", NEW))])
 
 
 def choices(rows: pd.DataFrame) -> table.Table:
@@ -31,10 +31,7 @@ def choices(rows: pd.DataFrame) -> table.Table:
         {
             "shots": f"{row['n_real']}",
             "role": row["role"],
-            "way": words_of(
-                Way(row["classifier"], row["arm"], row["weight"], row["backbone"]).name,
-                row["ratio"],
-            ),
+            "way": words_of(*key_of(row)),
             "PR-AUC on validation": table.number(row["level"], ""),
             "pilot's draws": f"{row['n_draws']}",
             "draws needed": f"{row['draws']}",
@@ -77,15 +74,16 @@ def figure(rows: pd.DataFrame) -> Figure:
 
     rows: of `ways.against`, of all numbers of shots. Free ways stand below synthetic ones.
     """
-    rows = rows.assign(**{"way": [Way.of(name) for name in rows["arm"]]})
-    rows["classifier"] = [way.classifier for way in rows["way"]]
-    rows["label"] = [
-        words_of(name, ratio).split(", ", 1)[1] for name, ratio in zip(rows["arm"], rows["ratio"])
-    ]
-    rows["made"] = [way.backbone != "" for way in rows["way"]]
+    ways = [Way.of(name) for name in rows["arm"]]
+    told = [words_of(name, ratio) for name, ratio in zip(rows["arm"], rows["ratio"])]
+    rows = rows.assign(
+        classifier=[way.classifier for way in ways],
+        label=[text.split(", ", 1)[1] for text in told],
+        made=[way.backbone != "" for way in ways],
+    )
     labels = list(rows.sort_values(["made", "label"])["label"].unique())
     classifiers = sorted(rows["classifier"].unique())
-    looks = dict(zip(classifiers, zip(style.PALETTE, "oDs^v<>p")))
+    looks = results.classifier_looks(classifiers)
     shifts = style.beside(len(classifiers), -0.25 if len(classifiers) > 1 else 0)
     parts = list(rows.groupby("n_real"))
     titles = [
@@ -99,17 +97,15 @@ def figure(rows: pd.DataFrame) -> Figure:
         axis.axvline(0, color="0.6", linewidth=0.8)
         for row in part.to_dict("records"):
             place = labels.index(row["label"]) + shifts[classifiers.index(row["classifier"])]
-            colour, marker = looks[row["classifier"]]
-            face = colour if row["verdict"] in contrasts.SHOWN else "white"
-            axis.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1)
-            axis.plot(row["difference"], place, marker, color=colour, markerfacecolor=face)
+            results.difference(axis, row, place, *looks[row["classifier"]])
     axes[0].set_yticks(np.arange(len(labels)), labels)
-    handles = [style.plt.Line2D([], [], color=c, marker=m) for c, m in looks.values()]
-    style.legend(shown, handles, list(looks), f"difference in PR-AUC\n({words.FILLED})")
+    results.classifier_legend(shown, looks, f"difference in PR-AUC\n({words.FILLED})")
+    whole = rows[rows["n_draws"] == rows["n_draws"].max()]  # `real_more` lacks images in some draws
+    style.head(shown, words.studies(whole, together=("classifier", "init", "n_real"))[0])
     return shown
 
 
-def page(title: str, chosen, primary, conditions, secondary, added, caution: str) -> str:
+def page(title: str, caution: str, chosen, primary, conditions, secondary, added) -> str:
     """The whole page in Markdown. added: of `ways.added`, of all numbers of shots."""
     parts = [f"# {title}", caution, "## What the pilot chose", choices(chosen).markdown()]
     parts += ["## Primary contrasts", differences(primary).markdown()]

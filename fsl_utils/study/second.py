@@ -34,25 +34,24 @@ def write(folders: list[Path], out: Path) -> str:
     free = chosen[chosen["role"] == "free"].set_index("n_real")
     every = pd.concat(
         [
-            ways.against(study, ways.key(free.loc[n_real]))
+            ways.against(study, ways.key_of(free.loc[n_real]))
             for n_real, study in by_shots.items()
             if n_real in free.index
         ],
         ignore_index=True,
     )
-    added = pd.concat([ways.added(study) for study in by_shots.values()], ignore_index=True)
     tables = {
         "primary": ways.confirm(chosen, by_shots),
         "conditions": ways.conditions(chosen, by_shots),
         "secondary": ways.secondary(by_shots),
-        "added": added,
+        "added": pd.concat(map(ways.added, by_shots.values()), ignore_index=True),
     }
     style.apply()
     style.save_table(out / "choices", chosen)
     for name, rows in tables.items():
         style.save_table(out / name, rows)
     style.save(pages.figure(every), out / "ways", every)
-    text = pages.page(title, chosen, *tables.values(), caution)
+    text = pages.page(title, caution, chosen, **tables)
     store.write_text(out / f"{out.name}.md", text)
     return text
 
