@@ -193,7 +193,7 @@ def _status(command) -> None:
 def _remake(command) -> None:
     """Make one published cell again and compare; with an empty FSL_STORE from nothing.
 
-    example: FSL_STORE=/tmp/again fsl remake notebooks/grids/study.yaml 0ffed08c60b1
+    example: FSL_STORE=/tmp/again fsl remake notebooks/grids/study2.yaml bf9a9e15e526
     """
     command.add_argument("file", type=Path, help="the grid file that it is from")
     command.add_argument("cell", help="the first digits of its key (column 'cell' of cells.csv)")

@@ -96,10 +96,10 @@ def test_bold_before_says_what_remains(whole):
 
 @pytest.mark.slow
 def test_published_bold_entries_are_those_of_the_published_tables():
-    cells, scores = tables.read_results(ROOT / "results" / "study" / "tables")
+    cells, scores = tables.read_results(ROOT / "results" / "study1" / "tables")
     studies = [resampling.resample(part, scores) for part in tables.split_studies(cells)]
     bold = contrasts.bold_before(pd.concat([contrasts.against(s, "duplicate") for s in studies]))
-    published = pd.read_csv(ROOT / "results" / "details" / "study" / "bold_entries.csv")
+    published = pd.read_csv(ROOT / "results" / "details" / "study1" / "bold_entries.csv")
     assert bold["remains"].tolist() == published["remains"].tolist()
     for name in ("difference", "low", "high", "p_holm"):
         assert bold[name].to_numpy() == pytest.approx(published[name].to_numpy(), rel=1e-4)

@@ -36,7 +36,7 @@ def test_no_output_is_stored_and_links_lead_somewhere(path):
     links = re.findall(r"\]\(([^)\s#]+)", "\n".join([first, *rest]))
     assert [link for link in links if not (path.parent / link).exists()] == []
     if path == START:
-        assert set(links) >= {each.name for each in STEPS} | {"../results/findings.md"}
+        assert set(links) >= {each.name for each in STEPS} | {"../results/study1/findings.md"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

@@ -13,9 +13,9 @@ from fsl_utils import ROOT
 
 PAGES = {  # a page: lines and words at most
     "README.md": (100, 1000),
-    "results/findings.md": (200, 1200),
-    "results/findings2.md": (200, 1200),
-    "results/protocol2.md": (200, 1200),
+    "results/study1/findings.md": (200, 1200),
+    "results/study2/findings.md": (200, 1200),
+    "results/study2/protocol.md": (200, 1200),
     "results/README.md": (100, 1200),
     "notebooks/README.md": (150, 1600),
     "fsl_utils/README.md": (80, 1000),
@@ -109,7 +109,9 @@ def test_bold_entries_that_remain():
     assert set(kept["arm"]) == {"synth_both", "real_more"}
 
 
-@pytest.mark.parametrize("page", ["README.md", "results/findings.md", "results/findings2.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "results/study1/findings.md", "results/study2/findings.md"]
+)
 def test_no_number_of_a_result_is_left_out(page):
     """Beside the list above and the one sentence of the audit only levels of p and F1 stand; of the
     second study also its weight and its limit of harm."""
@@ -117,7 +119,7 @@ def test_no_number_of_a_result_is_left_out(page):
     for where, snippet, *_ in NUMBERS:
         if where == page:
             prose = prose.replace(snippet, "")
-    second = page == "results/findings2.md"
+    second = page == "results/study2/findings.md"
     assert AUDIT in prose or second
     known = {".05", ".5"} | ({".2", "-.02"} if second else set())
     assert set(re.findall(r"(?<![\w.])[+-]?\.\d+", prose.replace(AUDIT, ""))) <= known

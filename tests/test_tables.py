@@ -72,7 +72,7 @@ def test_an_arm_with_another_weight_is_another_arm_of_the_study_alone(few, tmp_p
     [
         "quickstart",
         "rounds",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("study", "shots", "pilot")),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("study1", "shots", "pilot")),
     ],
 )
 def test_published_tables_stay_readable(name):

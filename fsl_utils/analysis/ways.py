@@ -1,5 +1,6 @@
-"""Ways to train, beside one another: a pilot chooses, a study confirms (results/protocol2.md).
+"""Ways to train, beside one another: a pilot chooses, a study confirms.
 
+The rules are those of results/study2/protocol.md.
 A way is a classifier, an arm, a weight of its synthetic images and their generator, at a ratio. All
 ways of one number of shots are one study, whatever their classifier: its arms are ways by name.
 """

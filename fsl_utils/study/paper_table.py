@@ -1,6 +1,6 @@
 """The paper's table beside that of finished studies, as one page and its rows.
 
-python -m fsl_utils.study.paper_table results/study/tables results/by_image/tables
+python -m fsl_utils.study.paper_table results/study1/tables results/by_image/tables
 """
 
 from pathlib import Path

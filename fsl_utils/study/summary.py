@@ -76,6 +76,6 @@ def following(cells: pd.DataFrame, file: Path) -> list[str]:
         return ["Next: step through the figures: jupyter lab notebooks/06_paper_figures.ipynb"]
     return [
         f"Fewer than {resampling.MIN_DRAWS} draws illustrate and test nothing; "
-        "the study's answer is in results/findings.md.",
+        "the study's answer is in results/study1/findings.md.",
         f"Next: more draws in a copy of {file}, and what they cost: fsl grid COPY.yaml --dry-run",
     ]
