@@ -1,0 +1,79 @@
+"""The first study again with today's classifiers: which of its gains were repairs of its probe."""
+
+import pandas as pd
+
+from fsl_utils import StudyError
+from fsl_utils.analysis import contrasts, ways
+from fsl_utils.analysis.resampling import resample
+from fsl_utils.analysis.tables import split_studies
+from fsl_utils.analysis.ways import Way
+
+FIRST = "probe_first"  # today's name of the probe of the first study's tables
+TASK = ["domain", "rare_class", "protocol", "n_real"]
+RATIO = contrasts.PRIMARY[1]
+
+Tables = tuple[pd.DataFrame, pd.DataFrame]  # cells, scores
+
+
+def together(first: Tables, again: Tables) -> Tables:
+    """The first study's probe, by its name of today, beside what was run again: the tasks and
+    draws that both have, arms at RATIO.
+
+    Raises StudyError where they have none.
+    """
+    old = first[0][first[0]["classifier"] == "probe"].assign(classifier=FIRST)
+    new = again[0]
+    both = [*TASK, "draw"]
+    shared = old[both].drop_duplicates().merge(new[both].drop_duplicates())
+    if shared.empty:
+        raise StudyError("the two folders of tables share no task and draw")
+    cells = pd.concat([old, new], ignore_index=True).merge(shared)
+    cells = cells[cells["ratio"].isin([0.0, RATIO])]
+    scores = pd.concat([first[1], again[1]], ignore_index=True)
+    return cells, scores[scores["cell"].isin(cells["cell"])]
+
+
+def gains(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Every arm minus `real`, one family a task and classifier. Columns as of `contrasts.against`
+    and `control_level`, the mean PR-AUC of `real`."""
+    families = []
+    for part in split_studies(cells):
+        study = resample(part, scores)
+        level = study.points.loc["real", 0.0].mean()
+        families.append(contrasts.against(study, "real").assign(control_level=level))
+    return pd.concat(families, ignore_index=True)
+
+
+def repairs(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """What the first probe lacked and what of its gains was that, paired on draws and test images.
+
+    A row a task, classifier of today and arm that both have, one family a task and classifier. Of
+    `real`: its PR-AUC with the classifier minus that with FIRST. Of others: the gain over `real`
+    with FIRST minus that with the classifier.
+    """
+    families = []
+    for task, part in cells.groupby(TASK, sort=False):
+        study = ways.studies(part, scores)[task[-1]]
+        for name in sorted(set(part["classifier"]) - {FIRST}):
+            families.append(_family(study, name).assign(classifier=name))
+    return pd.concat(families, ignore_index=True)
+
+
+def _family(study, classifier: str) -> pd.DataFrame:
+    now, before = (Way(name, "real").name for name in (classifier, FIRST))
+    rows = [{"arm": "real", "ratio": 0.0} | contrasts.combination(study, _gain(now, before))]
+    for name, ratio in study.replicates:
+        old = Way.of(name)
+        new = Way(classifier, old.arm, old.weight, old.backbone).name
+        if old.classifier == FIRST and old.arm != "real" and (new, ratio) in study.replicates:
+            gained = _gain(name, before, ratio)
+            kept = {key: -weight for key, weight in _gain(new, now, ratio).items()}
+            rows.append(
+                {"arm": old.arm, "ratio": ratio} | contrasts.combination(study, gained | kept)
+            )
+    return contrasts.family(rows)
+
+
+def _gain(name: str, control: str, ratio: float = 0.0) -> dict:
+    """Weights of a way at a ratio minus its control, which has none."""
+    return {(name, ratio): 1, (control, 0.0): -1}

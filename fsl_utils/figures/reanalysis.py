@@ -1,0 +1,81 @@
+"""The first study again as a page. rows: of `analysis.reanalysis`."""
+
+import pandas as pd
+
+from fsl_utils.analysis import contrasts
+from fsl_utils.analysis.reanalysis import FIRST, TASK
+from fsl_utils.figures import table, words
+
+NAMES = {FIRST: "first probe", "probe": "probe of today"}
+
+
+def page(gains: pd.DataFrame, repairs: pd.DataFrame) -> str:
+    """The whole page in Markdown."""
+    parts = [
+        "# The first study, with a probe that holds",
+        gains["caution"].max(),
+        "## What the first probe lacked: `real` with another classifier, on the same images",
+        lacked(gains, repairs).markdown(),
+        "## What each arm adds to `real`",
+        "![every arm minus real, by classifier](gains.png)",
+    ]
+    for _, part in gains.groupby(TASK, sort=False):
+        first = part.iloc[0]
+        mine = repairs.merge(part[TASK].drop_duplicates())
+        parts += [f"### {words.task(first)}", arms(part, mine).markdown()]
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def lacked(gains: pd.DataFrame, repairs: pd.DataFrame) -> table.Table:
+    """`real` with each classifier of today minus `real` with the first probe."""
+    levels = gains.drop_duplicates([*TASK, "classifier"]).set_index([*TASK, "classifier"])
+    rows = repairs[repairs["arm"] == "real"]
+    cells = pd.DataFrame(
+        {
+            "task": words.task(row),
+            "classifier": NAMES.get(row["classifier"], row["classifier"]),
+            "draws": f"{row['n_draws']}",
+            "first probe": table.number(_level(levels, row, FIRST), ""),
+            "with it": table.number(_level(levels, row, row["classifier"]), ""),
+            "difference": table.interval(row),
+        }
+        for row in rows.to_dict("records")
+    )
+    return _marked(cells, {"difference": rows})
+
+
+def _level(levels: pd.DataFrame, row: dict, classifier: str) -> float:
+    return levels.loc[(*(row[name] for name in TASK), classifier), "control_level"]
+
+
+def arms(gains: pd.DataFrame, repairs: pd.DataFrame) -> table.Table:
+    """Of one task each arm's gain by classifier, and what of the first probe's was its repair."""
+    order = list(gains.drop_duplicates("arm")["arm"])
+    columns = {
+        NAMES.get(name, name): part.set_index("arm")
+        for name, part in sorted(gains.groupby("classifier"), key=lambda pair: _place(pair[0]))
+    }
+    lost = repairs[(repairs["classifier"] == "probe") & (repairs["arm"] != "real")]
+    columns["of the first gain, gone today"] = lost.set_index("arm")
+    ratio = gains.drop_duplicates("arm").set_index("arm", drop=False)
+    cells, marks = {"arm": [words.arm(ratio.loc[arm]) for arm in order]}, {}
+    for title, part in columns.items():
+        part = part.reindex(order)
+        cells[title] = [
+            table.interval(row) if pd.notna(row["difference"]) else ""
+            for row in part.to_dict("records")
+        ]
+        marks[title] = part
+    return _marked(pd.DataFrame(cells), marks)
+
+
+def _place(classifier: str) -> tuple:
+    return classifier != FIRST, classifier
+
+
+def _marked(cells: pd.DataFrame, shown: dict[str, pd.DataFrame]) -> table.Table:
+    """Bold where the rows behind a column are shown."""
+    bold = pd.DataFrame(False, cells.index, cells.columns)
+    for title, rows in shown.items():
+        bold[title] = rows["verdict"].isin(contrasts.SHOWN).to_numpy()
+    return table.Table(cells, bold, table.FOOT)

@@ -1,0 +1,33 @@
+"""The first study beside the same tasks with today's classifiers, from finished tables.
+
+python -m fsl_utils.study.reanalysis results/study1/tables results/mended/tables
+"""
+
+from pathlib import Path
+
+from fsl_utils import StudyError, store
+from fsl_utils.analysis import reanalysis
+from fsl_utils.analysis.tables import read_results
+from fsl_utils.figures import reanalysis as pages
+from fsl_utils.figures import results, style
+from fsl_utils.study import page
+
+PLACE = Path("results/mended")
+
+
+def write(folders: list[Path], out: Path) -> str:
+    """Write the page, named like its folder, and gains and repairs as CSV into `out`; the page."""
+    if len(folders) != 2:
+        raise StudyError("give the first study's tables, then those of what was run again")
+    both = reanalysis.together(*map(read_results, folders))
+    gains, repairs = reanalysis.gains(*both), reanalysis.repairs(*both)
+    style.apply()
+    style.save(results.overview(gains), out / "gains", gains)
+    style.save_table(out / "repairs", repairs)
+    text = pages.page(gains, repairs)
+    store.write_text(out / f"{out.name}.md", text)
+    return text
+
+
+if __name__ == "__main__":
+    page.command(write, "the first study again, with today's classifiers", PLACE)

@@ -1,0 +1,86 @@
+"""The first study beside a second run of its tasks, on simulated tables with planted gains."""
+
+import pandas as pd
+import pytest
+import simulate
+
+from fsl_utils import StudyError
+from fsl_utils.analysis import reanalysis
+from fsl_utils.study import reanalysis as command
+
+REAL, LORA = ("real", 0.0), ("lora", 4.0)
+BRITTLE, SOUND = {REAL: 0.0, LORA: 0.8}, {REAL: 1.2, LORA: 1.2, ("paste", 4.0): 1.2}
+
+
+@pytest.fixture(scope="module")
+def tables():
+    first = simulate.study(arms=BRITTLE | {("lora", 1.0): 0.0}, draws=12)
+    again = simulate.study(arms=SOUND, draws=10)
+    return first, tuple(of_today(frame) for frame in again)
+
+
+def of_today(frame):
+    """The same cells with other keys: another version of the probe made them."""
+    keys = {key: simulate.hexed(f"again {key}") for key in frame["cell"].unique()}
+    return frame.assign(cell=frame["cell"].map(keys))
+
+
+@pytest.fixture(scope="module")
+def both(tables):
+    return reanalysis.together(*tables)
+
+
+def mean(cells, classifier, arm):
+    part = cells[(cells["classifier"] == classifier) & (cells["arm"] == arm)]
+    return part["pr_auc"].mean()
+
+
+def test_only_what_both_have_is_compared(both):
+    cells, scores = both
+    assert set(cells["classifier"]) == {reanalysis.FIRST, "probe"}
+    assert set(cells["draw"]) == set(range(10)) and set(cells["ratio"]) == {0.0, 4.0}
+    assert set(scores["cell"]) == set(cells["cell"])
+
+
+def test_a_gain_that_mends_the_first_probe_is_a_repair(both):
+    cells, scores = both
+    rows = reanalysis.repairs(cells, scores).set_index("arm")
+    assert set(rows.index) == {"real", "lora"}  # the first study had no `paste`
+    lacked = mean(cells, "probe", "real") - mean(cells, reanalysis.FIRST, "real")
+    assert rows.loc["real", "difference"] == pytest.approx(lacked)
+    gains = [
+        mean(cells, name, "lora") - mean(cells, name, "real")
+        for name in (reanalysis.FIRST, "probe")
+    ]
+    assert rows.loc["lora", "difference"] == pytest.approx(gains[0] - gains[1])
+    assert (rows["verdict"] == "better").all() and (rows["n_draws"] == 10).all()
+
+
+def test_gains_are_over_real_of_the_same_classifier(both):
+    cells, scores = both
+    rows = reanalysis.gains(cells, scores)
+    for row in rows.to_dict("records"):
+        level = mean(cells, row["classifier"], "real")
+        assert row["control_level"] == pytest.approx(level)
+        gained = mean(cells, row["classifier"], row["arm"]) - level
+        assert row["difference"] == pytest.approx(gained)
+    assert list(rows.groupby("classifier").size()) == [2, 1]
+
+
+def test_tables_that_share_no_draw_are_refused(tables):
+    other = simulate.study(arms=SOUND, draws=2, domain="tiles")
+    with pytest.raises(StudyError, match="share no task and draw"):
+        reanalysis.together(tables[0], other)
+
+
+def test_the_page_says_what_went(tables, tmp_path):
+    folders = [simulate.write(tmp_path / n, *t) for n, t in zip(("first", "again"), tables)]
+    text = command.write(folders, tmp_path / "out")
+    assert (tmp_path / "out" / "out.md").read_text() == text
+    row = next(line for line in text.splitlines() if line.startswith("| paste 4x"))
+    assert row.split(" | ")[1] == "" and row.split(" | ")[2] != ""
+    written = pd.read_csv(tmp_path / "out" / "repairs.csv")
+    assert written["cells"].str.count(";").gt(0).all()
+    assert (tmp_path / "out" / "gains.png").stat().st_size > 5000
+    with pytest.raises(StudyError, match="first study's tables"):
+        command.write(folders[:1], tmp_path / "out")
