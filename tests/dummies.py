@@ -47,9 +47,7 @@ def write(folder: Path, pause: float = 0.0, busy: float = 0.0) -> Path:
     """The four notebooks in `folder`; `pause`: seconds between two of the three files that each
     writes; `busy`: processor seconds that it burns."""
     folder.mkdir(parents=True, exist_ok=True)
-    given = "# Parameters\n" + "\n".join(
-        f"{name} = {params.default(name)!r}" for name in params.TABLE
-    )
+    given = "\n".join(f"{name} = {params.default(name)!r}" for name in params.TABLE)
     for stage, notebook in grid.STAGES.items():
         body = BODY.format(
             stage=stage,
@@ -59,20 +57,21 @@ def write(folder: Path, pause: float = 0.0, busy: float = 0.0) -> Path:
             pause=pause,
             busy=busy,
         )
-        cells = [
-            nbformat.v4.new_code_cell(given, metadata={"tags": ["parameters"]}),
-            nbformat.v4.new_code_cell(body),
-        ]
-        text = nbformat.v4.new_notebook(
-            cells=cells,
-            metadata={
-                "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
-            },
-        )
-        for i, cell in enumerate(text.cells):
-            cell["id"] = str(i)
-        nbformat.write(text, folder / f"{notebook}.ipynb")
+        write_one(folder / f"{notebook}.ipynb", given, body)
     return folder
+
+
+def write_one(path: Path, given: str, body: str) -> None:
+    """A notebook of two cells: its parameters and what it does."""
+    cells = [
+        nbformat.v4.new_code_cell(f"# Parameters\n{given}", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(body),
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    text = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    for i, cell in enumerate(text.cells):
+        cell["id"] = str(i)
+    nbformat.write(text, path)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from distributed import Client
 from engines import client, execute, notebooks, run, tidy  # noqa: F401
 
 from fsl_utils import ROOT, StudyError, store
-from fsl_utils.study import engine, grid, progress, worker
+from fsl_utils.study import engine, grid, kernels, progress, publish, worker
 from fsl_utils.study.runs import RunRequest
 
 
@@ -102,7 +102,7 @@ def test_a_cell_that_hangs_is_stopped(notebooks, own_store):
 def test_a_kernel_that_dies_is_started_again_and_given_up_in_words(
     notebooks, own_store, monkeypatch
 ):
-    monkeypatch.setattr(worker, "DEATHS", 2)
+    monkeypatch.setattr(kernels, "DEATHS", 2)
     first, second = (dummies.nodes([draw])[0] for draw in (0, 1))
     (own_store / "die_once-adapter-0").touch()
     assert store.damage(Path(execute(first))) is None
@@ -123,7 +123,7 @@ def test_a_full_disk_under_the_executed_copy_is_explained(notebooks, own_store, 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(worker.papermill, "execute_notebook", full)
+    monkeypatch.setattr(kernels.papermill, "execute_notebook", full)
     with pytest.raises(StudyError, match=r"disk full.*FSL_STORE"):
         execute(dummies.nodes([0])[0])
     assert tidy(own_store)
@@ -210,3 +210,35 @@ def test_two_drivers_on_one_grid(notebooks, own_store):
     assert [driver.returncode for driver in drivers] == [0, 0], said
     assert len(json.loads(dummies.table(own_store))) == 3  # files of the one cell
     assert len(list(own_store.glob("run/*"))) == 4 and tidy(own_store)
+
+
+DRAWING = """
+import os
+from pathlib import Path
+told = Path(tables, "die_once"), Path(tables, "die")
+if told[0].exists(): told[0].unlink(); os._exit(9)
+if told[1].exists(): os._exit(9)
+Path(figures, "drawn.csv").write_text("a\\n1\\n")
+"""
+
+
+@pytest.fixture
+def drawing(notebooks, tmp_path):
+    """A folder of results whose figures a stand-in of notebook 06 draws."""
+    dummies.write_one(notebooks / "06_paper_figures.ipynb", 'tables = ""\nfigures = ""', DRAWING)
+    for name in ("tables", "figures"):
+        (tmp_path / "out" / name).mkdir(parents=True)
+    return tmp_path / "out"
+
+
+def test_a_kernel_that_dies_while_it_draws_is_started_again(drawing):
+    (drawing / "tables" / "die_once").touch()
+    publish.figures(drawing)
+    assert (drawing / "figures" / "drawn.csv").is_file()
+
+
+def test_a_kernel_that_never_draws_is_given_up_in_words(drawing, monkeypatch):
+    monkeypatch.setattr(kernels, "DEATHS", 2)
+    (drawing / "tables" / "die").touch()
+    with pytest.raises(StudyError, match=r"06_paper_figures failed: its kernel died 2 times"):
+        publish.figures(drawing)

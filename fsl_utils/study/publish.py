@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
-import papermill
 
 from fsl_utils import StudyError, store
 from fsl_utils.analysis import determinants
@@ -19,7 +18,7 @@ from fsl_utils.classifier import cells, plan
 from fsl_utils.data import partitions
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.pools.reports import ReportRequest
-from fsl_utils.study import grid, notebooks, worker
+from fsl_utils.study import grid, kernels, notebooks
 
 
 def keys(node: grid.Node) -> list[str]:
@@ -164,20 +163,13 @@ def figures(out: Path) -> None:
         shutil.rmtree(done)
 
     def build(folder):
+        parameters = {"tables": str(out / "tables"), "figures": str(out / "figures")}
         try:
-            papermill.execute_notebook(
-                worker.literal(source),
-                worker.literal(folder / source.name),
-                {"tables": str(out / "tables"), "figures": str(out / "figures")},
-                kernel_name="python3",
-                progress_bar=False,
-                cwd=source.parent,
-                extra_arguments=worker.QUIET,
-            )
-        except papermill.PapermillExecutionError as error:
+            kernels.run(source, folder / source.name, parameters, {})
+        except kernels.FAILURES as error:
             raise StudyError(
-                f"06_paper_figures failed: {error.ename}: {error.evalue} [tables: {out / 'tables'}]"
-            ) from error
+                f"{source.stem} failed: {kernels.reason(error)} [tables: {out / 'tables'}]"
+            ) from None
         drawn = (path for path in (out / "figures").rglob("*") if path.is_file())
         return {"figures": sorted(str(path.relative_to(out / "figures")) for path in drawn)}
 

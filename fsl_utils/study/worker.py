@@ -1,29 +1,19 @@
 """One node on a worker: its notebook through papermill, in a kernel of its own."""
 
-import contextvars
-import os
 import resource
 import shutil
 import socket
-import threading
 import traceback
 from contextlib import suppress
 from pathlib import Path
 
 import papermill
-from jupyter_client.manager import AsyncKernelManager
-from nbclient.exceptions import CellTimeoutError
 
 from fsl_utils import StudyError, store
-from fsl_utils.study import markers, notebooks
+from fsl_utils.study import kernels, markers, notebooks
 from fsl_utils.study.runs import RunRequest
 
-DEATHS = 4  # of its kernel, and a node counts as failed (as with Dask's workers)
-
-_THREAD = threading.local()
-
-# Else every kernel warns that it talks to its driver on this machine unencrypted.
-QUIET = ["--IPKernelApp.log_level=ERROR"]
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def execute(
@@ -50,10 +40,11 @@ def execute(
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         target = folder / f"{request.notebook}.ipynb"
         try:
-            kernel = _kernel(threads, FSL_RECORD=str(record), FSL_STEPS=f"{marker}.steps")
-            _run(snapshot, target, request.values, kernel, timeout)
+            own = dict.fromkeys(THREADS, str(threads))
+            own |= {"FSL_RECORD": str(record), "FSL_STEPS": f"{marker}.steps"}
+            kernels.run(snapshot, target, request.values, own, timeout)
             lines = [line.split() for line in record.read_text().splitlines()]
-        except (papermill.PapermillExecutionError, CellTimeoutError, RuntimeError) as error:
+        except kernels.FAILURES as error:
             raise _failure(error, name, target, timeout) from None
         finally:
             record.unlink()
@@ -64,40 +55,6 @@ def execute(
         request.make(build)
     for kept in (store.root() / "failed").glob(f"{name}.*"):
         kept.unlink(missing_ok=True)
-
-
-def _run(path: str, target: Path, parameters: dict, kernel: type, timeout: float | None) -> None:
-    """The notebook, again where its kernel dies or does not start: what it finished it finds."""
-    if not hasattr(_THREAD, "context"):  # nbclient's event loop is this thread's own
-        _THREAD.context = contextvars.Context()
-    for death in range(1, DEATHS + 1):
-        try:
-            _THREAD.context.run(
-                papermill.execute_notebook,
-                literal(path),
-                literal(target),
-                parameters,
-                kernel_name="python3",
-                progress_bar=False,
-                start_timeout=600,
-                execution_timeout=timeout,
-                extra_arguments=QUIET,
-                kernel_manager_class=kernel,
-            )
-            return
-        except RuntimeError as error:
-            if death == DEATHS or not _died(error):
-                raise
-
-
-def _died(error: Exception) -> bool:
-    """Whether nbclient says so of a kernel that died or did not start."""
-    return isinstance(error, RuntimeError) and "kernel" in str(error).lower()
-
-
-def literal(path: str | Path) -> str:
-    """A path for papermill, which takes braces for places where parameters go."""
-    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _facts(lines: list[list[str]], before: resource.struct_rusage, target: Path) -> dict:
@@ -116,41 +73,11 @@ def _facts(lines: list[list[str]], before: resource.struct_rusage, target: Path)
     }
 
 
-def _kernel(threads: int, **own: str) -> type:
-    """A kernel manager whose kernels start beside the notebooks, with their own environment."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        own[name] = str(threads)
-    # Dask sets this one for its workers; in a kernel it would make every large allocation of torch
-    # ask the system anew.
-    inherited = {key: value for key, value in os.environ.items() if key != "MALLOC_TRIM_THRESHOLD_"}
-
-    class Kernel(AsyncKernelManager):
-        async def start_kernel(self, **options):
-            return await super().start_kernel(
-                **options | {"cwd": str(notebooks.FOLDER), "env": inherited | own}
-            )
-
-    return Kernel
-
-
 def _failure(error: Exception, name: str, target: Path, timeout: float | None) -> StudyError:
     """Keep a failed notebook and its traceback; returns what to raise."""
-    text = traceback.format_exc()
+    text, what = traceback.format_exc(), kernels.reason(error, timeout)
     if isinstance(error, papermill.PapermillExecutionError):
         text = "\n".join(error.traceback)
-        what = error.evalue if error.ename == "StudyError" else f"{error.ename}: {error.evalue}"
-    elif isinstance(error, CellTimeoutError):
-        what = (
-            f"a cell was not done after {timeout:.0f} s and was stopped: "
-            "see where it hangs, or allow more with --timeout"
-        )
-    elif _died(error):
-        what = (
-            f"its kernel died {DEATHS} times, as it does when memory runs out ({error}): "
-            "take fewer --workers or a larger machine"
-        )
-    else:
-        what = f"{type(error).__name__}: {error}"
     if getattr(error, "ename", "") in ("KeyboardInterrupt", "Interrupted"):
         return StudyError(f"{name.rsplit('-', 1)[0]} was interrupted")
     kept = store.opened() / "failed"
