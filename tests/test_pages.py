@@ -23,6 +23,7 @@ PAGES = {  # a page: lines and words at most
     "fsl_utils/data/README.md": (100, 1200),
 }
 LINKED = (*PAGES, "notebooks/grids/README.md", "fsl_utils/generator/weights/README.md")
+RECORDS = ("results/experiments.md", "results/mini.md", "results/study1/protocol.md", "SECURITY.md")
 
 AUDIT = "+.057 [.021, .103] on solar cells, +.040 on tiles, +.053 on X-rays"
 NUMBER = re.compile(r"(?<![\w.])[+-]?\d*\.\d+")
@@ -48,7 +49,7 @@ def test_pages_are_short(page):
     assert len(text(page).splitlines()) <= lines and len(text(page).split()) <= words
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*LINKED, *RECORDS])
 def test_prose_is_wrapped_at_100_columns(page):
     code = ("|", "!", "    ")  # tables, figures and commands are not wrapped
     assert not [
@@ -61,7 +62,7 @@ def anchors(page: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", LINKED)
+@pytest.mark.parametrize("page", [*LINKED, *RECORDS])
 def test_links_and_figures_stand_in_the_repository(page):
     links = re.findall(r"\]\(([^)\s]+)\)", text(page))
     for link in links:
