@@ -107,3 +107,19 @@ def test_the_grid_asks_five_folds_of_either_split_and_every_line_of_the_table():
     for run in runs:
         assert run["evaluate_on"] == "fold" and set(run["arms"]) >= set(paper.ARMS)
         assert tuple(run["ratios"]) == paper.RATIOS
+
+
+def test_the_figure_has_the_papers_values_beside_ours(folds):
+    rows = paper.parted(*folds)
+    axes = dict(zip(paper.PARTED.values(), pages.figure(rows).axes))
+    theirs = paper.reported().query("rare_class == 'crack'").set_index("ratio")
+    rise = theirs.loc[4, "f1"] - theirs.loc[0, "f1"]
+    drawn = {float(line.get_xdata()[0]) for line in axes["F1 at .5"].lines}
+    assert rise in drawn
+    for row in rows.to_dict("records"):
+        points = {float(line.get_xdata()[0]) for line in axes[row["quantity"]].lines}
+        assert row["difference"] in points
+    own = [
+        line for line in axes["F1, each with its own threshold"].lines if line.get_marker() == "x"
+    ]
+    assert not own  # the paper has no such figure

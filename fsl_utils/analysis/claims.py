@@ -31,6 +31,7 @@ MENTIONED = {key for _, _, weights in CLAIMS for key in weights}
 
 
 _WORDS = {"better": "holds", "worse": "does not"}  # of `contrasts.verdict`; the others as they are
+SHOWN = tuple(_WORDS.values())  # verdicts that are bold in a table and filled in a figure
 
 
 def paper_claims(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from fsl_utils.analysis import paper
-from fsl_utils.figures import table, words
+from fsl_utils.analysis import claims, paper
+from fsl_utils.figures import results, style, table, words
 
-_SHOWN = ("holds", "does not")
+_SAME = ["domain", "rare_class", "protocol", "classifier", "n_real", "backbone", "base"]
 
 
 def beside(rows: pd.DataFrame) -> table.Table:
@@ -37,21 +38,64 @@ def pattern(rows: pd.DataFrame) -> table.Table:
     """
     metrics = list(paper.PARTED.values())
     theirs = paper.reported().groupby("rare_class", sort=False)
-    lines = [{"study": f"paper: {name}", **_reported(part)} for name, part in theirs]
+    lines = [
+        {"study": f"paper: {name}"} | {key: table.number(v) for key, v in _change(part).items()}
+        for name, part in theirs
+    ]
     marks: list[dict] = [{} for _ in lines]
-    same = ["domain", "rare_class", "protocol", "classifier", "n_real", "backbone", "base"]
-    for _, part in rows.groupby(same, sort=False):
+    for _, part in rows.groupby(_SAME, sort=False):
         first = part.iloc[0]
-        named = f"{words.task(first)}, {words.classifier(first)}, {first['n_real']} shots"
-        line = {"study": f"{named}, by {first['protocol']}", "draws": f"{first['n_draws']}"}
+        line = {"study": _named(first), "draws": f"{first['n_draws']}"}
         records = {row["quantity"]: row for row in part.to_dict("records")}
         lines.append(line | {name: table.interval(row) for name, row in records.items()})
-        marks.append({name: row["verdict"] in _SHOWN for name, row in records.items()})
+        marks.append({name: row["verdict"] in claims.SHOWN for name, row in records.items()})
     columns = ["study", "draws", *metrics]
     cells = pd.DataFrame(lines).reindex(columns=columns).fillna("")
     bold = pd.DataFrame(marks, cells.index).reindex(columns=columns)
     foot = f"lora at 4x minus real. {table.FOOT}"
     return table.Table(cells, bold.eq(True), foot)
+
+
+def figure(rows: pd.DataFrame) -> Figure:
+    """The same from 0x to 4x as a figure: a panel a metric, the paper's values as crosses, ours
+    with their intervals, filled by the one rule. rows: `paper.parted`."""
+    metrics = list(paper.PARTED.values())
+    theirs = {
+        f"paper: {name}": _change(part) for name, part in paper.reported().groupby("rare_class")
+    }
+    ours = {_named(part.iloc[0]): part for _, part in rows.groupby(_SAME, sort=False)}
+    studies = [*theirs, *ours]
+    shown, axes = style.small_multiples(
+        metrics, 0.17 * len(studies) + 0.3, 4, sharex=True, sharey=True
+    )
+    for axis, metric in zip(axes, metrics):
+        for study, changes in theirs.items():
+            if metric in changes:
+                axis.plot(changes[metric], studies.index(study), "x", color=style.BLACK)
+        for study, part in ours.items():
+            for row in part[part["quantity"] == metric].to_dict("records"):
+                results.difference(
+                    axis,
+                    row,
+                    studies.index(study),
+                    style.RED if row["protocol"] == "image" else style.BLUE,
+                    "o",
+                )
+        axis.axvline(0, color="0.3", linewidth=0.7)
+        axis.set_yticks(range(len(studies)), studies)
+        axis.set_ylim(len(studies) - 0.4, -0.6)
+    shown.supxlabel(
+        "lora at 4x minus real; cross: as the paper reports it; red: split by image\n"
+        f"({words.FILLED})",
+        fontsize=7,
+    )
+    return shown
+
+
+def _named(row: pd.Series) -> str:
+    """A study in words."""
+    named = f"{words.task(row)}, {words.classifier(row)}, {row['n_real']} shots"
+    return f"{named}, by {row['protocol']}"
 
 
 def headline(rows: pd.DataFrame) -> str:
@@ -69,12 +113,11 @@ def headline(rows: pd.DataFrame) -> str:
     )
 
 
-def _reported(part: pd.DataFrame) -> dict[str, str]:
+def _change(part: pd.DataFrame) -> dict[str, float]:
     """What the paper reports of 4x minus 0x, by metric."""
     by_ratio = part.set_index("ratio")
     change = by_ratio.loc[4, list(paper.PAPER_VALUES)] - by_ratio.loc[0, list(paper.PAPER_VALUES)]
-    named = zip(("F1 at .5", "PR-AUC", "recall at .5"), change)
-    return {name: table.number(float(value)) for name, value in named}
+    return dict(zip(("F1 at .5", "PR-AUC", "recall at .5"), map(float, change)))
 
 
 def _who(row: pd.Series) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from fsl_utils.analysis import contrasts, resampling
+from fsl_utils.analysis.claims import SHOWN
 from fsl_utils.figures import style, table, words
 from fsl_utils.figures.pools import QUALITY_NAMES
 
@@ -137,7 +138,7 @@ def claims(rows: pd.DataFrame) -> table.Table:
         columns[name] = pd.Series(
             {c: f"{r['verdict']}: {table.interval(r)}" for c, r in part.iterrows()}
         )
-        bold[name] = part["verdict"].isin(["holds", "does not"])
+        bold[name] = part["verdict"].isin(SHOWN)
     cells = pd.DataFrame(columns).reindex(rows["claim"].unique())
     marks = pd.DataFrame(bold).reindex(cells.index)
     return table.headed("claim", cells, marks, f"{'; '.join(shared)}. {table.FOOT}")

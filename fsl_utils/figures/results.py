@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fsl_utils.analysis import contrasts, resampling
+from fsl_utils.analysis import claims, contrasts, resampling
 from fsl_utils.figures import style, words
 
 # -- Arms at one ratio --------------------------------------------------------------------------
@@ -88,7 +88,8 @@ def difference(axis, row: dict, y: float, colour: str, marker: str) -> None:
 
 
 def _face(row: dict, colour: str) -> str:
-    return colour if row["verdict"] in contrasts.SHOWN else "white"
+    shown = row["verdict"] in (*contrasts.SHOWN, *claims.SHOWN)
+    return colour if shown else "white"
 
 
 def _arms_axis(axis, arms: list[str], table: pd.DataFrame) -> None:

@@ -17,7 +17,7 @@ PLACE = Path("results/details")
 
 
 def write(folders: list[Path], out: Path) -> str:
-    """Write paper_table.md, .csv and paper_pattern.csv of these tables into `out`; the page."""
+    """Write paper_table.md and .csv, paper_pattern.csv and .png into `out`; returns the page."""
     cells, scores = read_several(folders)
     rows, pattern = paper.table(cells), paper.parted(cells, scores)
     theirs = cells[cells["domain"].isin(paper.reported()["domain"])]
@@ -25,8 +25,9 @@ def write(folders: list[Path], out: Path) -> str:
     parts = ["# The paper's table, by its protocol and by ours", pages.beside(rows).markdown()]
     if len(pattern):
         parts.insert(1, f"**{pages.headline(pattern)}**")
-        parts += [_THRESHOLD, pages.pattern(pattern).markdown()]
-        style.save_table(out / "paper_pattern", pattern)
+        parts += [_THRESHOLD, _FIGURE, pages.pattern(pattern).markdown()]
+        style.apply()
+        style.save(pages.figure(pattern), out / "paper_pattern", pattern)
     if len(leaks):
         parts += [_LEAKAGE, leakage_pages.page(leaks).markdown()]
         style.save_table(out / "paper_leakage", leaks)
@@ -40,6 +41,7 @@ _THRESHOLD = """## What is threshold
 
 F1 and recall at .5 rise wherever scores shift up. F1 at a threshold of its own and PR-AUC do not
 know a shift: what is left there stays."""
+_FIGURE = "![what 4x changes, by metric](paper_pattern.png)"
 _LEAKAGE = """## What is leakage
 
 The real shots alone, split by image and by group."""
