@@ -58,7 +58,7 @@ def test_a_gain_that_mends_the_first_probe_is_a_repair(both):
 
 def test_gains_are_over_real_of_the_same_classifier(both):
     cells, scores = both
-    rows = reanalysis.gains(cells, scores)
+    rows = reanalysis.gains(reanalysis.studies(cells, scores))
     for row in rows.to_dict("records"):
         level = mean(cells, row["classifier"], "real")
         assert row["control_level"] == pytest.approx(level)
@@ -81,6 +81,7 @@ def test_the_page_says_what_went(tables, tmp_path):
     assert row.split(" | ")[1] == "" and row.split(" | ")[2] != ""
     written = pd.read_csv(tmp_path / "out" / "repairs.csv")
     assert written["cells"].str.count(";").gt(0).all()
-    assert (tmp_path / "out" / "gains.png").stat().st_size > 5000
+    for name in ("gains", "draws"):
+        assert (tmp_path / "out" / f"{name}.png").stat().st_size > 5000
     with pytest.raises(StudyError, match="first study's tables"):
         command.write(folders[:1], tmp_path / "out")

@@ -3,14 +3,15 @@
 import pandas as pd
 
 from fsl_utils import StudyError
-from fsl_utils.analysis import contrasts, ways
-from fsl_utils.analysis.resampling import resample
+from fsl_utils.analysis import contrasts, curves, ways
+from fsl_utils.analysis.resampling import Resampled, resample
 from fsl_utils.analysis.tables import split_studies
 from fsl_utils.analysis.ways import Way
 
 FIRST = "probe_first"  # today's name of the probe of the first study's tables
 TASK = ["domain", "rare_class", "protocol", "n_real"]
 RATIO = contrasts.PRIMARY[1]
+REAL, LORA = ("real", 0.0), ("lora", RATIO)
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]  # cells, scores
 
@@ -33,15 +34,25 @@ def together(first: Tables, again: Tables) -> Tables:
     return cells, scores[scores["cell"].isin(cells["cell"])]
 
 
-def gains(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+def studies(cells: pd.DataFrame, scores: pd.DataFrame) -> list[Resampled]:
+    """One a task and classifier."""
+    return [resample(part, scores) for part in split_studies(cells)]
+
+
+def gains(by_classifier: list[Resampled]) -> pd.DataFrame:
     """Every arm minus `real`, one family a task and classifier. Columns as of `contrasts.against`
     and `control_level`, the mean PR-AUC of `real`."""
-    families = []
-    for part in split_studies(cells):
-        study = resample(part, scores)
-        level = study.points.loc["real", 0.0].mean()
-        families.append(contrasts.against(study, "real").assign(control_level=level))
+    families = [
+        contrasts.against(study, "real").assign(control_level=study.points.loc[REAL].mean())
+        for study in by_classifier
+    ]
     return pd.concat(families, ignore_index=True)
+
+
+def draws(by_classifier: list[Resampled]) -> pd.DataFrame:
+    """From `real` to LORA with both probes, draw by draw. Columns as of `curves.slopes`."""
+    probes = [s for s in by_classifier if s.setting["classifier"] in (FIRST, "probe")]
+    return pd.concat([curves.slopes(study, LORA, REAL) for study in probes], ignore_index=True)
 
 
 def repairs(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
@@ -59,9 +70,9 @@ def repairs(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(families, ignore_index=True)
 
 
-def _family(study, classifier: str) -> pd.DataFrame:
+def _family(study: Resampled, classifier: str) -> pd.DataFrame:
     now, before = (Way(name, "real").name for name in (classifier, FIRST))
-    rows = [{"arm": "real", "ratio": 0.0} | contrasts.combination(study, _gain(now, before))]
+    rows = [dict(zip(("arm", "ratio"), REAL)) | contrasts.combination(study, _gain(now, before))]
     for name, ratio in study.replicates:
         old = Way.of(name)
         new = Way(classifier, old.arm, old.weight, old.backbone).name

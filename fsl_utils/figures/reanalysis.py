@@ -4,12 +4,12 @@ import pandas as pd
 
 from fsl_utils.analysis import contrasts
 from fsl_utils.analysis.reanalysis import FIRST, TASK
-from fsl_utils.figures import table, words
+from fsl_utils.figures import headlines, table, words
 
 NAMES = {FIRST: "first probe", "probe": "probe of today"}
 
 
-def page(gains: pd.DataFrame, repairs: pd.DataFrame) -> str:
+def page(gains: pd.DataFrame, repairs: pd.DataFrame, draws: pd.DataFrame) -> str:
     """The whole page in Markdown."""
     parts = [
         "# The first study, with a probe that holds",
@@ -23,6 +23,7 @@ def page(gains: pd.DataFrame, repairs: pd.DataFrame) -> str:
         first = part.iloc[0]
         mine = repairs.merge(part[TASK].drop_duplicates())
         parts += [f"### {words.task(first)}", arms(part, mine).markdown()]
+    parts += ["## One draw against many", headlines.slopes(draws), "![draw by draw](draws.png)"]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 

@@ -16,15 +16,17 @@ PLACE = Path("results/mended")
 
 
 def write(folders: list[Path], out: Path) -> str:
-    """Write the page, named like its folder, and gains and repairs as CSV into `out`; the page."""
+    """Write the page, named like its folder, and its figures and tables into `out`; the page."""
     if len(folders) != 2:
         raise StudyError("give the first study's tables, then those of what was run again")
     both = reanalysis.together(*map(read_results, folders))
-    gains, repairs = reanalysis.gains(*both), reanalysis.repairs(*both)
+    studies, repairs = reanalysis.studies(*both), reanalysis.repairs(*both)
+    gains, draws = reanalysis.gains(studies), reanalysis.draws(studies)
     style.apply()
     style.save(results.overview(gains), out / "gains", gains)
+    style.save(results.slopes(draws), out / "draws", draws)
     style.save_table(out / "repairs", repairs)
-    text = pages.page(gains, repairs)
+    text = pages.page(gains, repairs, draws)
     store.write_text(out / f"{out.name}.md", text)
     return text
 
