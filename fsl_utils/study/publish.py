@@ -18,7 +18,7 @@ from fsl_utils.classifier import cells, plan
 from fsl_utils.data import partitions
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.pools.reports import ReportRequest
-from fsl_utils.study import grid, kernels, notebooks
+from fsl_utils.study import grid, notebooks
 
 
 def keys(node: grid.Node) -> list[str]:
@@ -163,6 +163,9 @@ def figures(out: Path) -> None:
         shutil.rmtree(done)
 
     def build(folder):
+        # papermill takes seconds to import: a finished grid does without
+        from fsl_utils.study import kernels
+
         parameters = {"tables": str(out / "tables"), "figures": str(out / "figures")}
         try:
             kernels.run(source, folder / source.name, parameters, {})
