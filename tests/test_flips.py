@@ -82,8 +82,11 @@ def told(counts: dict) -> int:
     return total["WRONG"]
 
 
+ASKED = os.environ.get("FSL_FLIPS")  # read here: `main` takes every FSL_ variable for a path
+
+
 def flips(few: int) -> int:
-    return int(os.environ.get("FSL_FLIPS", few))
+    return int(ASKED or few)
 
 
 def test_flips_under_stand_ins(tmp_path, own_store):
