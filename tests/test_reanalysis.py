@@ -10,13 +10,15 @@ from fsl_utils.study import reanalysis as command
 
 REAL, LORA = ("real", 0.0), ("lora", 4.0)
 BRITTLE, SOUND = {REAL: 0.0, LORA: 0.8}, {REAL: 1.2, LORA: 1.2, ("paste", 4.0): 1.2}
+FIRST, PUBLISHED = reanalysis.FIRST, reanalysis.PUBLISHED
 
 
 @pytest.fixture(scope="module")
 def tables():
     first = simulate.study(arms=BRITTLE | {("lora", 1.0): 0.0}, draws=12)
-    again = simulate.study(arms=SOUND, draws=10)
-    return first, tuple(of_today(frame) for frame in again)
+    today = [of_today(frame) for frame in simulate.study(arms=SOUND, draws=10)]
+    old = simulate.study(arms=BRITTLE, draws=10, classifier=FIRST)
+    return first, tuple(pd.concat(parts, ignore_index=True) for parts in zip(today, old))
 
 
 def of_today(frame):
@@ -37,7 +39,7 @@ def mean(cells, classifier, arm):
 
 def test_only_what_both_have_is_compared(both):
     cells, scores = both
-    assert set(cells["classifier"]) == {reanalysis.FIRST, "probe"}
+    assert set(cells["classifier"]) == {PUBLISHED, FIRST, "probe"}
     assert set(cells["draw"]) == set(range(10)) and set(cells["ratio"]) == {0.0, 4.0}
     assert set(scores["cell"]) == set(cells["cell"])
 
@@ -45,13 +47,10 @@ def test_only_what_both_have_is_compared(both):
 def test_a_gain_that_mends_the_first_probe_is_a_repair(both):
     cells, scores = both
     rows = reanalysis.repairs(cells, scores).set_index("arm")
-    assert set(rows.index) == {"real", "lora"}  # the first study had no `paste`
-    lacked = mean(cells, "probe", "real") - mean(cells, reanalysis.FIRST, "real")
+    assert set(rows.index) == {"real", "lora"}  # the first probe had no `paste`
+    lacked = mean(cells, "probe", "real") - mean(cells, FIRST, "real")
     assert rows.loc["real", "difference"] == pytest.approx(lacked)
-    gains = [
-        mean(cells, name, "lora") - mean(cells, name, "real")
-        for name in (reanalysis.FIRST, "probe")
-    ]
+    gains = [mean(cells, name, "lora") - mean(cells, name, "real") for name in (FIRST, "probe")]
     assert rows.loc["lora", "difference"] == pytest.approx(gains[0] - gains[1])
     assert (rows["verdict"] == "better").all() and (rows["n_draws"] == 10).all()
 
@@ -64,7 +63,7 @@ def test_gains_are_over_real_of_the_same_classifier(both):
         assert row["control_level"] == pytest.approx(level)
         gained = mean(cells, row["classifier"], row["arm"]) - level
         assert row["difference"] == pytest.approx(gained)
-    assert list(rows.groupby("classifier").size()) == [2, 1]
+    assert dict(rows.groupby("classifier").size()) == {"probe": 2, FIRST: 1, PUBLISHED: 1}
 
 
 def test_tables_that_share_no_draw_are_refused(tables):
@@ -78,7 +77,7 @@ def test_the_page_says_what_went(tables, tmp_path):
     text = command.write(folders, tmp_path / "out")
     assert (tmp_path / "out" / "out.md").read_text() == text
     row = next(line for line in text.splitlines() if line.startswith("| paste 4x"))
-    assert row.split(" | ")[1] == "" and row.split(" | ")[2] != ""
+    assert row.split(" | ")[1:3] == ["", ""] and row.split(" | ")[3] != ""
     written = pd.read_csv(tmp_path / "out" / "repairs.csv")
     assert written["cells"].str.count(";").gt(0).all()
     for name in ("gains", "draws"):

@@ -8,7 +8,8 @@ from fsl_utils.analysis.resampling import Resampled, resample
 from fsl_utils.analysis.tables import split_studies
 from fsl_utils.analysis.ways import Way
 
-FIRST = "probe_first"  # today's name of the probe of the first study's tables
+FIRST = "probe_first"  # the first study's probe, run again on the same pools as today's
+PUBLISHED = "published"  # the first study's own cells: the same probe, pools of that time
 TASK = ["domain", "rare_class", "protocol", "n_real"]
 RATIO = contrasts.PRIMARY[1]
 REAL, LORA = ("real", 0.0), ("lora", RATIO)
@@ -17,12 +18,12 @@ Tables = tuple[pd.DataFrame, pd.DataFrame]  # cells, scores
 
 
 def together(first: Tables, again: Tables) -> Tables:
-    """The first study's probe, by its name of today, beside what was run again: the tasks and
+    """The first study's probe as the classifier PUBLISHED, beside what was run again: the tasks and
     draws that both have, arms at RATIO.
 
     Raises StudyError where they have none.
     """
-    old = first[0][first[0]["classifier"] == "probe"].assign(classifier=FIRST)
+    old = first[0][first[0]["classifier"] == "probe"].assign(classifier=PUBLISHED)
     new = again[0]
     both = [*TASK, "draw"]
     shared = old[both].drop_duplicates().merge(new[both].drop_duplicates())
@@ -56,7 +57,8 @@ def draws(by_classifier: list[Resampled]) -> pd.DataFrame:
 
 
 def repairs(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """What the first probe lacked and what of its gains was that, paired on draws and test images.
+    """What the first probe lacked and what of its gains was that, paired on draws, pools and test
+    images.
 
     A row a task, classifier of today and arm that both have, one family a task and classifier. Of
     `real`: its PR-AUC with the classifier minus that with FIRST. Of others: the gain over `real`
@@ -65,7 +67,7 @@ def repairs(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     families = []
     for task, part in cells.groupby(TASK, sort=False):
         study = ways.studies(part, scores)[task[-1]]
-        for name in sorted(set(part["classifier"]) - {FIRST}):
+        for name in sorted(set(part["classifier"]) - {FIRST, PUBLISHED}):
             families.append(_family(study, name).assign(classifier=name))
     return pd.concat(families, ignore_index=True)
 

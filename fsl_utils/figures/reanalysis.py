@@ -3,7 +3,7 @@
 import pandas as pd
 
 from fsl_utils.analysis import contrasts
-from fsl_utils.analysis.reanalysis import FIRST, TASK
+from fsl_utils.analysis.reanalysis import FIRST, PUBLISHED, TASK
 from fsl_utils.figures import headlines, table, words
 
 NAMES = {FIRST: "first probe", "probe": "probe of today"}
@@ -36,6 +36,7 @@ def lacked(gains: pd.DataFrame, repairs: pd.DataFrame) -> table.Table:
             "task": words.task(row),
             "classifier": NAMES.get(row["classifier"], row["classifier"]),
             "draws": f"{row['n_draws']}",
+            "published": table.number(_level(levels, row, PUBLISHED), ""),
             "first probe": table.number(_level(levels, row, FIRST), ""),
             "with it": table.number(_level(levels, row, row["classifier"]), ""),
             "difference": table.interval(row),
@@ -71,7 +72,8 @@ def arms(gains: pd.DataFrame, repairs: pd.DataFrame) -> table.Table:
 
 
 def _place(classifier: str) -> tuple:
-    return classifier != FIRST, classifier
+    known = [PUBLISHED, FIRST]
+    return known.index(classifier) if classifier in known else len(known), classifier
 
 
 def _marked(cells: pd.DataFrame, shown: dict[str, pd.DataFrame]) -> table.Table:

@@ -23,7 +23,8 @@ def write(folders: list[Path], out: Path) -> str:
     studies, repairs = reanalysis.studies(*both), reanalysis.repairs(*both)
     gains, draws = reanalysis.gains(studies), reanalysis.draws(studies)
     style.apply()
-    style.save(results.overview(gains), out / "gains", gains)
+    drawn = gains[gains["classifier"] != reanalysis.PUBLISHED]
+    style.save(results.overview(drawn), out / "gains", gains)
     style.save(results.slopes(draws), out / "draws", draws)
     style.save_table(out / "repairs", repairs)
     text = pages.page(gains, repairs, draws)
