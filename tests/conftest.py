@@ -8,7 +8,7 @@ import simulate
 from fsl_utils.data import domains, partitions
 from fsl_utils.data.datasets import sheet
 from fsl_utils.data.tasks import FewShotTask
-from fsl_utils.generator import mini
+from fsl_utils.generator import mini_weights
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,7 +50,7 @@ def task(elpv, draw):
 
 @pytest.fixture
 def backbone():
-    return mini.load()
+    return mini_weights.load()
 
 
 @pytest.fixture

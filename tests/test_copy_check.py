@@ -9,7 +9,7 @@ from scipy.stats import binom
 from test_finetuning import finish, own_store, predict, store_at  # noqa: F401
 
 from fsl_utils import Interrupted, StudyError, store
-from fsl_utils.generator import adapter, copies, finetuning, mini, sampling
+from fsl_utils.generator import adapter, copies, finetuning, mini, mini_weights, sampling
 from fsl_utils.generator.adapter import AdapterRequest
 
 
@@ -49,7 +49,7 @@ def test_a_run_that_begins_to_copy_keeps_its_last_state_that_passed(
         and [c["copied"] for c in facts["checks"]] == [0, 4, 5]
         and facts["checks"][-1]["step"] == 6
     )
-    rows = predict(adapter.load(mini.load(), folder), mini.RARE)
+    rows = predict(adapter.load(mini_weights.load(), folder), mini.RARE)
     step.backbone.denoiser.eval()
     torch.testing.assert_close(rows, predict(step.backbone, mini.RARE))
 

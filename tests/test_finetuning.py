@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from fsl_utils import Interrupted, StudyError, store
 from fsl_utils.data.datasets import registry
 from fsl_utils.data.tasks import FewShotTask
-from fsl_utils.generator import adapter, batches, finetuning, gradients, mini
+from fsl_utils.generator import adapter, batches, finetuning, gradients, mini, mini_weights
 from fsl_utils.generator import settings as tuning
 from fsl_utils.generator.adapter import AdapterRequest
 
@@ -61,13 +61,13 @@ def test_a_fresh_adapter_changes_nothing_and_names_its_row(backbone):
 
 
 def test_training_lowers_the_loss_and_leaves_the_base_untouched(own_store, task):
-    base = mini.load()
+    base = mini_weights.load()
     rare = base.encode(task.images(64)[task.draw.shots])
     row = torch.full((len(rare),), mini.RARE)
     request = AdapterRequest.new(task, 12, **SMALL)
     last = finish(finetuning.train(request))
     tuned = last.backbone.denoiser.eval()
-    fresh = mini.load()
+    fresh = mini_weights.load()
     kept = {
         k.replace("base_model.model.", "")
         .replace(".base_layer", "")
@@ -79,7 +79,7 @@ def test_training_lowers_the_loss_and_leaves_the_base_untouched(own_store, task)
     assert all(torch.equal(kept[k], v) for k, v in fresh.denoiser.state_dict().items())
 
     folder = request.find()
-    loaded = adapter.load(mini.load(), folder)
+    loaded = adapter.load(mini_weights.load(), folder)
     assert set(loaded.denoiser.state_dict()) == set(
         fresh.denoiser.state_dict()
     )  # the adapter is in the weights
@@ -167,7 +167,7 @@ def test_an_adapter_for_another_base_is_refused(own_store, task):
     request = AdapterRequest.new(task, 1, **SMALL)
     finish(finetuning.train(request))
     folder = request.find()
-    other = mini.load()
+    other = mini_weights.load()
     other.hash = "f" * 64
     with pytest.raises(StudyError, match="ffffffffffff"):
         adapter.load(other, folder)
@@ -189,15 +189,15 @@ def test_a_damaged_adapter_or_one_of_another_rank_is_refused(stored):
     whole = four.read_bytes()
     four.write_bytes(eight.read_bytes())
     with pytest.raises(StudyError, match="rank 8, its manifest says 4"):
-        adapter.load(mini.load(), stored[0])
+        adapter.load(mini_weights.load(), stored[0])
     four.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(StudyError, match="does not fit mini"):
-        adapter.load(mini.load(), stored[0])
+        adapter.load(mini_weights.load(), stored[0])
     save_file(dict(list(load_file(eight).items())[:-2]), eight)
     with pytest.raises(StudyError, match="missing adapter keys"):
-        adapter.load(mini.load(), stored[1])
+        adapter.load(mini_weights.load(), stored[1])
     four.write_bytes(whole)
-    adapter.load(mini.load(), stored[0])
+    adapter.load(mini_weights.load(), stored[0])
 
 
 def change(monkeypatch, **fields):
@@ -306,7 +306,7 @@ def test_masks_move_with_their_shots_and_common_images_have_none(tmp_path, monke
         Image.fromarray(np.where(image[0] < 70, 255, 0).astype(np.uint8)).save(paths[path])
     change(monkeypatch, mask_path=paths.get)
     request = AdapterRequest.new(task, 1, defect=4, turn=5, zoom=1.5, prior=0.5)
-    seen = batches.Batches(request, mini.load())
+    seen = batches.Batches(request, mini_weights.load())
     assert np.array_equal(seen.masks > 0, pixels < 70)
     both, condition, _ = seen.augmented(3)
     images, moved = both[:, :-1], both[:, -1:]

@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
 )
 
 from fsl_utils import StudyError, store
-from fsl_utils.generator import backbones, hub, mini, pipelines, settings
+from fsl_utils.generator import backbones, hub, mini_weights, pipelines, settings
 
 CELLS = SimpleNamespace(name="elpv", rare_class="defective", common_class="functional", channels=1)
 LARGE = list(hub.CARDS)
@@ -168,7 +168,7 @@ def test_identity_follows_the_weights(own_store, weights, monkeypatch):
     assert backbones.identity("sd15") != one
     monkeypatch.delenv("FSL_SD15")
     assert backbones.identity("sd15") == hub.CARDS["sd15"].revision
-    assert backbones.identity("mini") == store.sha256(mini.weights())
+    assert backbones.identity("mini") == store.sha256(mini_weights.in_use())
 
 
 def test_revisions_are_commits_and_smaller_ones_lead_to_mini():

@@ -6,7 +6,7 @@ import pytest
 from fsl_utils import StudyError
 from fsl_utils.data import domains, partitions
 from fsl_utils.data.tasks import FewShotTask
-from fsl_utils.generator import backbones, batches, layouts, mini, regions, sampling
+from fsl_utils.generator import backbones, batches, layouts, mini, mini_weights, regions, sampling
 from fsl_utils.generator.adapter import AdapterRequest
 from fsl_utils.generator.mini128 import Mini128
 from fsl_utils.generator.sampling import PoolRequest
@@ -71,7 +71,7 @@ def test_an_adapter_is_told_most_masks_and_never_one_of_a_common_image(cracks):
     request = AdapterRequest.new(cracks, 1, image_size=128, backbone="mini128")
     marked = len(regions.masks(cracks, 128)[0])
     told, covered = 0, 0
-    batch = batches.Batches(request, mini.load(kind=Mini128))
+    batch = batches.Batches(request, mini_weights.load(kind=Mini128))
     for step in range(20):
         made = batch(step)
         rare = made.condition == mini.RARE

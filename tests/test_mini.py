@@ -5,7 +5,7 @@ from safetensors.torch import load_file, save_file
 
 from fsl_utils import StudyError
 from fsl_utils.data import partitions
-from fsl_utils.generator import mini
+from fsl_utils.generator import mini, mini_weights
 
 
 def test_encode_and_decode_are_inverse(backbone, elpv, draw):
@@ -77,8 +77,8 @@ def test_every_image_that_the_shipped_weights_saw_is_base(backbone):
 
 def test_save_and_load_round_trip(tmp_path):
     model = mini.create(torch.ones(16), seed=3)
-    mini.save(model, tmp_path / "m.safetensors", {"note": "x"})
-    again = mini.load(tmp_path / "m.safetensors")
+    mini_weights.save(model, tmp_path / "m.safetensors", {"note": "x"})
+    again = mini_weights.load(tmp_path / "m.safetensors")
     assert again.about == {"note": "x"} and len(again.hash) == 64
     for a, b in zip(model.denoiser.parameters(), again.denoiser.parameters()):
         assert torch.equal(a.half().float(), b)
@@ -87,18 +87,18 @@ def test_save_and_load_round_trip(tmp_path):
 def test_missing_and_damaged_weights_are_named(tmp_path):
     path = tmp_path / "m.safetensors"
     with pytest.raises(StudyError, match="m.safetensors.*missing"):
-        mini.load(path)
-    mini.save(mini.create(torch.ones(16), 0), path, {})
+        mini_weights.load(path)
+    mini_weights.save(mini.create(torch.ones(16), 0), path, {})
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(StudyError, match="m.safetensors"):
-        mini.load(path)
-    mini.save(mini.create(torch.ones(16), 0), path, {})
+        mini_weights.load(path)
+    mini_weights.save(mini.create(torch.ones(16), 0), path, {})
     tensors = load_file(path)
     save_file({n: t * float("nan") for n, t in tensors.items()}, path, metadata={"about": "{}"})
     with pytest.raises(StudyError, match=r"m.safetensors.*values that are no numbers"):
-        mini.load(path)
+        mini_weights.load(path)
     tensors.pop("conv_in.weight")
     save_file(tensors, path, metadata={"about": "{}"})
     with pytest.raises(StudyError, match="m.safetensors"):
-        mini.load(path)
+        mini_weights.load(path)

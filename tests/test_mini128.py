@@ -7,7 +7,7 @@ import torch
 from fsl_utils import StudyError
 from fsl_utils.data import partitions
 from fsl_utils.data.datasets import registry
-from fsl_utils.generator import backbones, mini, mini128
+from fsl_utils.generator import backbones, mini, mini128, mini_weights
 from fsl_utils.generator.mini128 import Mini128
 
 
@@ -126,11 +126,11 @@ def test_mini_knows_no_row_of_a_later_domain(backbone):
 
 def test_save_and_load_round_trip(untrained, tmp_path):
     path = tmp_path / "mini128.safetensors"
-    mini.save(untrained, path, {"note": "x"})
-    again = mini.load(path, kind=Mini128)
+    mini_weights.save(untrained, path, {"note": "x"})
+    again = mini_weights.load(path, kind=Mini128)
     assert again.about == {"note": "x"} and again.name == "mini128"
     with pytest.raises(StudyError, match="not the weights of this mini "):
-        mini.load(path)
+        mini_weights.load(path)
 
 
 def test_another_size_is_refused(untrained):
@@ -138,9 +138,9 @@ def test_another_size_is_refused(untrained):
         backbones.check_size(untrained, 64)
 
 
-@pytest.mark.skipif(not mini.weights(Mini128).is_file(), reason="no weights of mini128")
+@pytest.mark.skipif(not mini_weights.in_use(Mini128).is_file(), reason="no weights of mini128")
 def test_every_image_that_the_shipped_weights_saw_is_base():
-    about = mini.load(kind=Mini128).about
+    about = mini_weights.load(kind=Mini128).about
     assert set(about["domains"]) <= set(about["files"])
     for name in about["domains"]:
         partition = partitions.shipped(name).set_index("file")["partition"]

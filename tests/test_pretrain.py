@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from fsl_utils import Interrupted, StudyError
 from fsl_utils.data import partitions
-from fsl_utils.generator import backbones, base_images, mini, pretrain
+from fsl_utils.generator import backbones, base_images, mini, mini_weights, pretrain
 
 
 def test_base_images_are_common_and_from_base_groups(elpv):
@@ -41,7 +41,7 @@ def test_a_killed_run_resumes_to_the_same_weights(elpv, tmp_path):
     a, b = (load_file(folder / "mini.safetensors") for folder in (whole, broken))
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert (whole / "loss.csv").read_text() == (broken / "loss.csv").read_text()
-    assert mini.load(whole / "mini.safetensors").about["steps"] == 4
+    assert mini_weights.load(whole / "mini.safetensors").about["steps"] == 4
 
 
 def test_ctrl_c_keeps_the_step_that_was_reached(elpv, tmp_path):
@@ -61,9 +61,12 @@ def test_a_loss_that_is_no_number_stops_with_advice(elpv, tmp_path, monkeypatch)
 
 
 def test_continued_from_given_weights(elpv, tmp_path):
-    for _ in pretrain.run([elpv], 1, tmp_path, start=mini.SHIPPED):
+    for _ in pretrain.run([elpv], 1, tmp_path, start=mini_weights.FOLDER / "mini.safetensors"):
         pass
-    before, after = mini.load(mini.SHIPPED), mini.load(tmp_path / "mini.safetensors")
+    before, after = (
+        mini_weights.load(mini_weights.FOLDER / "mini.safetensors"),
+        mini_weights.load(tmp_path / "mini.safetensors"),
+    )
     assert torch.equal(before.scales, after.scales) and after.about["start"] == before.hash
     moved = max(
         (a - b).abs().max()
@@ -97,7 +100,7 @@ def test_weights_that_saw_test_images_are_refused(elpv, tmp_path, monkeypatch):
     model = mini.create(torch.ones(16), 0)
     for files, fits in (([], True), (test[:2], False)):
         path = tmp_path / f"{fits}.safetensors"
-        mini.save(model, path, {"files": {"elpv": files}})
+        mini_weights.save(model, path, {"files": {"elpv": files}})
         monkeypatch.setenv("FSL_MINI", str(path))
         if fits:
             assert backbones.pretrained("mini", elpv).name == "mini"

@@ -63,6 +63,12 @@ def test_no_module_imports_itself_by_way_of_others():
     TopologicalSorter({module: imported(module) for module in MODULES}).prepare()
 
 
+def test_files_are_short():
+    """As fsl_utils/README.md promises."""
+    long = {module: len(path.read_text().splitlines()) for module, path in MODULES.items()}
+    assert not {module: lines for module, lines in long.items() if lines > 300}
+
+
 def test_subpackages_are_empty_and_every_module_has_a_room():
     for path in PACKAGE.rglob("__init__.py"):
         assert path.parent == PACKAGE or not path.read_text().strip(), path

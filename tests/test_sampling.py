@@ -9,7 +9,7 @@ from spoiled import Spoiled
 from fsl_utils import StudyError, store
 from fsl_utils.data import domains
 from fsl_utils.data.tasks import FewShotTask
-from fsl_utils.generator import backbones, mini, regions, sampling
+from fsl_utils.generator import backbones, mini, mini_weights, regions, sampling
 from fsl_utils.generator.adapter import AdapterRequest, attach
 from fsl_utils.generator.sampling import PoolRequest
 
@@ -149,7 +149,7 @@ def test_inpainting_shows_the_network_the_source_noised_to_each_level(task, monk
             seen.append((latents.clone(), int(timesteps[0])))
             return torch.ones_like(latents)
 
-    seen, loaded = [], mini.load()
+    seen, loaded = [], mini_weights.load()
     spy = Spy(**{f.name: getattr(loaded, f.name) for f in dataclasses.fields(loaded)})
     kept = np.ones((1, 1, 64, 64), np.float32)
     kept[..., :, :32] = 0

@@ -11,7 +11,7 @@ import torch
 from fsl_utils import StudyError, store
 from fsl_utils.data import cache, partitions
 from fsl_utils.data.datasets import registry
-from fsl_utils.generator import hub, mini
+from fsl_utils.generator import hub, mini, mini_weights
 from fsl_utils.generator.mini128 import Mini128
 
 MINIS = {"mini": mini.Mini, "mini128": Mini128}
@@ -51,7 +51,7 @@ class Pretrained:
         does not suffice.
         """
         if self.name in MINIS:
-            return mini.load(device=device, kind=MINIS[self.name])
+            return mini_weights.load(device=device, kind=MINIS[self.name])
         from fsl_utils.generator import pipelines  # transformers is imported only where needed
 
         try:
@@ -74,10 +74,10 @@ def pretrained(name: str, domain, image_size: int = 64, quantise: str = "") -> P
 def _check_unseen(name: str, domain) -> None:
     table, kind = domain.table, MINIS[name]
     test = table["image"][table["partition"].isin(("test", partitions.SEALED))]
-    if known := sorted(mini.seen(kind, domain.name) & set(test)):
-        variable = mini.variable(name)
+    if known := sorted(mini_weights.seen(kind, domain.name) & set(test)):
+        path, variable = mini_weights.in_use(kind), mini_weights.variable(name)
         raise StudyError(
-            f"{mini.weights(kind)}: these weights saw {len(known)} images of the test partition of "
+            f"{path}: these weights saw {len(known)} images of the test partition of "
             f"{domain.name} (first: {known[0]}): unset {variable} for the shipped weights, "
             "or run fsl pretrain on today's partitions"
         )
@@ -109,7 +109,7 @@ def identity(name: str, quantise: str = "") -> str:
     if name not in NAMES:
         raise StudyError(f"unknown backbone '{name}': known are {', '.join(NAMES)}")
     if name in MINIS:
-        return store.sha256(mini.weights(MINIS[name]))
+        return store.sha256(mini_weights.in_use(MINIS[name]))
     local = os.environ.get(hub.variable(name))
     files = (
         sorted(p for p in Path(local).rglob("*") if p.suffix in (".json", ".safetensors"))

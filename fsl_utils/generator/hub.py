@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 )
 
 from fsl_utils import StudyError
-from fsl_utils.generator import mini
+from fsl_utils.generator import mini, mini_weights
 from fsl_utils.generator.mini128 import Mini128
 
 
@@ -253,7 +253,11 @@ def feasible() -> pd.DataFrame:
 
 
 def _own(kind: type[mini.Mini]) -> str:
-    return "yes" if mini.weights(kind).is_file() else f"needs fsl pretrain --backbone {kind.name}"
+    return (
+        "yes"
+        if mini_weights.in_use(kind).is_file()
+        else f"needs fsl pretrain --backbone {kind.name}"
+    )
 
 
 def _here(name: str, card: Card) -> str:

@@ -8,10 +8,6 @@ class, whose row is learned with the adapter.
 """
 
 import dataclasses
-import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -20,15 +16,9 @@ import numpy as np
 import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from fsl_utils import StudyError, store
 from fsl_utils.data.datasets import registry
 from fsl_utils.generator import haar
-
-WEIGHTS = Path(__file__).parent / "weights"
-SHIPPED = WEIGHTS / "mini.safetensors"
 
 # Rows of the class embedding. OTHER is for a user's own folder, RARE for the adapter.
 NULL, OTHER, RARE = 0, 4, 5
@@ -235,28 +225,6 @@ def condition(domain: str) -> int:
     return registry.get(domain).condition
 
 
-def weights(kind: type[Mini] = Mini) -> Path:
-    """The weights in use: those that `FSL_MINI` names (`FSL_MINI128` for mini128; pretraining
-    continued on a user's folder), else the shipped ones.
-    """
-    return Path(os.environ.get(variable(kind.name)) or WEIGHTS / f"{kind.name}.safetensors")
-
-
-def seen(kind: type[Mini], domain: str) -> set[str]:
-    """Names of the images of a domain that the weights in use were pretrained on.
-
-    Raises StudyError where the file is missing or damaged.
-    """
-    path = weights(kind)
-    with _explained(path, kind), safe_open(path, "pt") as file:
-        return set(_about(file).get("files", {}).get(domain, ()))
-
-
-def variable(name: str) -> str:
-    """The environment variable that names a mini's weights."""
-    return f"FSL_{name.upper()}"
-
-
 def create(scales: torch.Tensor, seed: int, kind: type[Mini] = Mini) -> Mini:
     """An untrained mini with random weights from `seed`."""
     with torch.random.fork_rng():
@@ -271,54 +239,3 @@ def band_scales(images: np.ndarray, kind: type[Mini] = Mini) -> torch.Tensor:
     """
     pixels = torch.from_numpy(np.asarray(images)).float().div(127.5).sub(1)
     return kind.divisors(haar.bands(pixels, kind.levels).std(dim=(0, 2, 3)))
-
-
-def save(model: Mini, path: Path, about: dict) -> None:
-    """Write float16 weights, the band scales and a JSON of facts to one safetensors file, whole or
-    not at all.
-    """
-    tensors = {k: v.detach().half().contiguous() for k, v in model.denoiser.state_dict().items()}
-    tensors["band_scales"] = model.scales.float()
-    store.write_whole(
-        path, lambda partial: save_file(tensors, partial, metadata={"about": json.dumps(about)})
-    )
-
-
-def load(path: Path | None = None, device: str = "cpu", kind: type[Mini] = Mini) -> Mini:
-    """Load pretrained weights (those in use, if no path is given) as float32, in eval mode.
-
-    Raises StudyError where the file is missing or damaged.
-    """
-    path = path or weights(kind)
-    with _explained(path, kind):
-        with safe_open(path, "pt") as file:
-            about, keys = _about(file), file.keys()
-            tensors = {name: file.get_tensor(name).float() for name in keys}
-        if not all(tensor.isfinite().all() for tensor in tensors.values()):
-            raise ValueError("values that are no numbers")
-        model = create(tensors.pop("band_scales"), 0, kind)
-        model.denoiser.load_state_dict(tensors)
-    model.hash, model.about = store.sha256(path), about
-    model.denoiser.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-    return model
-
-
-def _about(file) -> dict:
-    return json.loads((file.metadata() or {})["about"])
-
-
-@contextmanager
-def _explained(path: Path, kind: type[Mini]) -> Iterator[None]:
-    """What is wrong with a file of weights, as a StudyError."""
-    if not path.is_file():
-        raise StudyError(
-            f"{path}: the weights of {kind.name} are missing; "
-            f"check the file out again or run fsl pretrain --backbone {kind.name}"
-        )
-    try:
-        yield
-    except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise StudyError(
-            f"{path}: not the weights of this {kind.name} ({reason}); check the file out again"
-        ) from error

@@ -19,7 +19,7 @@ from diffusers.training_utils import EMAModel
 from fsl_utils import Interrupted, StudyError, store
 from fsl_utils.data import domains
 from fsl_utils.data.corpora import Corpus
-from fsl_utils.generator import batches, checkpoints, mini, precision
+from fsl_utils.generator import batches, checkpoints, mini, mini_weights, precision
 from fsl_utils.generator.base_images import BATCH, BaseImages
 
 LEARNING_RATE = 4e-4
@@ -101,7 +101,7 @@ class Pretraining:
         self.tasks, self.steps, self.folder = tasks, steps, folder
         self.base = base = BaseImages(tasks, kind.image_size, corpora, draw)
         if start:
-            self.model = mini.load(start, kind=kind)
+            self.model = mini_weights.load(start, kind=kind)
         else:
             own = np.isin(base.condition, [mini.condition(task.name) for task in tasks])
             scales = mini.band_scales(base.images[own & ~base.held_out], kind)
@@ -195,7 +195,7 @@ class Pretraining:
             "unet": self.model.unet,
             "ema_decay": EMA_DECAY,
         }
-        mini.save(self.model, self.folder / f"{self.model.name}.safetensors", about)
+        mini_weights.save(self.model, self.folder / f"{self.model.name}.safetensors", about)
         lines = [f"{r['step']},{r['mean_loss']:.5f},{r['held_out']:.5f}" for r in self.curve]
         text = "\n".join(["step,loss,held_out", *lines]) + "\n"
         store.write_text(self.folder / "loss.csv", text)

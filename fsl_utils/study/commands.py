@@ -42,7 +42,7 @@ def pretrain(arguments) -> None:
     from fsl_utils import store
     from fsl_utils.data import domains as datasets
     from fsl_utils.data.corpora import CORPORA
-    from fsl_utils.generator import backbones, mini
+    from fsl_utils.generator import backbones, mini_weights
     from fsl_utils.generator import pretrain as training
 
     own = {
@@ -58,7 +58,7 @@ def pretrain(arguments) -> None:
         for name in names
     ]
     kind = backbones.MINIS[arguments.backbone]
-    start = arguments.start or (mini.weights(kind) if "folder" in names else None)
+    start = arguments.start or (mini_weights.in_use(kind) if "folder" in names else None)
     own_name = f"pretrain-{kind.name}{'-folder' * ('folder' in names)}"
     folder = arguments.out or store.root() / own_name
     corpora = CORPORA if arguments.corpora else ()
@@ -71,7 +71,7 @@ def pretrain(arguments) -> None:
                 f"held out {row['held_out']:.4f}   {row['seconds']:.0f} s",
                 flush=True,
             )
-    path, variable = folder / f"{kind.name}.safetensors", mini.variable(kind.name)
+    path, variable = folder / f"{kind.name}.safetensors", mini_weights.variable(kind.name)
     print(f"weights: {path} (set {variable} to this path to use them)")
 
 

@@ -20,7 +20,7 @@ from fsl_utils.classifier import models
 from fsl_utils.classifier.arms import ARMS
 from fsl_utils.data import domains, partitions
 from fsl_utils.data.tasks import FewShotTask
-from fsl_utils.generator import base_images, finetuning, mini, pretrain, sampling
+from fsl_utils.generator import base_images, finetuning, mini, mini_weights, pretrain, sampling
 from fsl_utils.generator.adapter import AdapterRequest, attach
 from fsl_utils.generator.sampling import PoolRequest
 
@@ -72,7 +72,7 @@ def main() -> None:
 
     request = AdapterRequest.new(task, 10_000, seed=987_654)
     batch, steps = request.settings.batch, finetuning.train(request)
-    net = attach(mini.load(), 1).denoiser.train()
+    net = attach(mini_weights.load(), 1).denoiser.train()
     compare("fine-tuning", lambda: next(steps), bare_diffusion(net, batch), batch)
 
     images = torch.from_numpy(task.images(64)[task.training])
@@ -87,7 +87,7 @@ def main() -> None:
         "resnet18", lambda: next(steps), lambda: model(pixels).square().mean().backward(), batch
     )
 
-    backbone, wanted = mini.load(), PoolRequest(task, request.backbone, steps=2)
+    backbone, wanted = mini_weights.load(), PoolRequest(task, request.backbone, steps=2)
     latents, t, row = (
         torch.randn(50, 16, 16, 16),
         torch.tensor(500),

@@ -31,7 +31,7 @@ from fsl_utils.classifier import features
 from fsl_utils.classifier import judge as network
 from fsl_utils.data import domains, partitions
 from fsl_utils.data.corpora import CORPORA
-from fsl_utils.generator import backbones, mini, mini128, pretrain
+from fsl_utils.generator import backbones, mini, mini128, mini_weights, pretrain
 from fsl_utils.generator.mini128 import TIMES, Mini128
 from fsl_utils.pools import measures
 
@@ -122,7 +122,7 @@ def train(name: str, seconds: float, folder: Path) -> None:
         if run.done % 50 == 0:
             print(f"{name} step {run.done} loss {loss:.3f}", flush=True)
     run.ema.copy_to(run.net.parameters())
-    mini.save(run.model, folder / "weights.safetensors", {"steps": run.done, "files": {}})
+    mini_weights.save(run.model, folder / "weights.safetensors", {"steps": run.done, "files": {}})
 
 
 @torch.inference_mode()
@@ -143,9 +143,9 @@ def _enlarged(images: np.ndarray) -> np.ndarray:
 
 def judge(designs: list[str], folder: Path) -> None:
     """Print and write what each paints: KID, its spread, fine detail; a sheet with real ones."""
-    models = {name: mini.load(kind=kind) for name, kind in backbones.MINIS.items()}
+    models = {name: mini_weights.load(kind=kind) for name, kind in backbones.MINIS.items()}
     for name in designs:
-        models[name] = mini.load(folder / name / "weights.safetensors", kind=DESIGNS[name])
+        models[name] = mini_weights.load(folder / name / "weights.safetensors", kind=DESIGNS[name])
     rows, strips = [], []
     for domain in NAMES:
         kept, other = _halves(domain)
@@ -166,7 +166,7 @@ def judge(designs: list[str], folder: Path) -> None:
 
 def shifts(values: list[float], folder: Path) -> None:
     """Print and write KID and fine detail under each shift, of 64 images a domain."""
-    model, rows = mini.load(kind=Mini128), []
+    model, rows = mini_weights.load(kind=Mini128), []
     for domain in NAMES:
         kept, _ = _halves(domain)
         judged, fine = _embedded(kept), detail(kept)
