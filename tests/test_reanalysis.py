@@ -67,9 +67,13 @@ def test_gains_are_over_real_of_the_same_classifier(both):
 
 
 def test_tables_that_share_no_draw_are_refused(tables):
-    other = simulate.study(arms=SOUND, draws=2, domain="tiles")
+    other = simulate.study(arms=SOUND, draws=2, domain="tiles", classifier=FIRST)
     with pytest.raises(StudyError, match="share no task and draw"):
         reanalysis.together(tables[0], other)
+    cells, scores = tables[1]
+    today = cells[cells["classifier"] == "probe"]
+    with pytest.raises(StudyError, match="no cell of probe_first"):
+        reanalysis.together(tables[0], (today, scores))
 
 
 def test_the_page_says_what_went(tables, tmp_path):

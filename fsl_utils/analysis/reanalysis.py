@@ -21,8 +21,10 @@ def together(first: Tables, again: Tables) -> Tables:
     """The first study's probe as the classifier PUBLISHED, beside what was run again: the tasks and
     draws that both have, arms at RATIO.
 
-    Raises StudyError where they have none.
+    Raises StudyError where they have none, or nothing was run again with FIRST.
     """
+    if FIRST not in set(again[0]["classifier"]):
+        raise StudyError(f"what was run again has no cell of {FIRST}")
     old = first[0][first[0]["classifier"] == "probe"].assign(classifier=PUBLISHED)
     new = again[0]
     both = [*TASK, "draw"]
@@ -58,7 +60,7 @@ def draws(by_classifier: list[Resampled]) -> pd.DataFrame:
 
 def repairs(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """What the first probe lacked and what of its gains was that, paired on draws, pools and test
-    images.
+    images. Tasks that were not run with FIRST are left out.
 
     A row a task, classifier of today and arm that both have, one family a task and classifier. Of
     `real`: its PR-AUC with the classifier minus that with FIRST. Of others: the gain over `real`
@@ -66,6 +68,8 @@ def repairs(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """
     families = []
     for task, part in cells.groupby(TASK, sort=False):
+        if FIRST not in set(part["classifier"]):
+            continue
         study = ways.studies(part, scores)[task[-1]]
         for name in sorted(set(part["classifier"]) - {FIRST, PUBLISHED}):
             families.append(_family(study, name).assign(classifier=name))
