@@ -13,7 +13,7 @@ def page(gains: pd.DataFrame, repairs: pd.DataFrame, draws: pd.DataFrame) -> str
     """The whole page in Markdown."""
     parts = [
         "# The first study, with a probe that holds",
-        gains["caution"].max(),
+        gains.loc[gains["n_draws"].idxmax(), "caution"],
         "## What the first probe lacked: `real` with another classifier, on the same images",
         lacked(gains, repairs).markdown(),
         "## What each arm adds to `real`",
@@ -59,8 +59,8 @@ def arms(gains: pd.DataFrame, repairs: pd.DataFrame) -> table.Table:
     }
     lost = repairs[(repairs["classifier"] == "probe") & (repairs["arm"] != "real")]
     columns["of the first gain, gone today"] = lost.set_index("arm")
-    ratio = gains.drop_duplicates("arm").set_index("arm", drop=False)
-    cells, marks = {"arm": [words.arm(ratio.loc[arm]) for arm in order]}, {}
+    known = gains.drop_duplicates("arm").to_dict("records")
+    cells, marks = {"arm": [_arm(row, gains["n_draws"].max()) for row in known]}, {}
     for title, part in columns.items():
         part = part.reindex(order)
         cells[title] = [
@@ -69,6 +69,12 @@ def arms(gains: pd.DataFrame, repairs: pd.DataFrame) -> table.Table:
         ]
         marks[title] = part
     return _marked(pd.DataFrame(cells), marks)
+
+
+def _arm(row: dict, most: int) -> str:
+    """An arm, with its draws where it lacks some."""
+    lacking = f" ({row['n_draws']} draws)" if row["n_draws"] < most else ""
+    return words.arm(row) + lacking
 
 
 def _place(classifier: str) -> tuple:

@@ -23,7 +23,9 @@ def write(folders: list[Path], out: Path) -> str:
     studies, repairs = reanalysis.studies(*both), reanalysis.repairs(*both)
     gains, draws = reanalysis.gains(studies), reanalysis.draws(studies)
     style.apply()
-    drawn = gains[gains["classifier"] != reanalysis.PUBLISHED]
+    # An arm that lacks a draw stands in the table alone: its caution is not the panel's.
+    whole = gains["n_draws"] == gains["n_draws"].max()
+    drawn = gains[whole & (gains["classifier"] != reanalysis.PUBLISHED)]
     style.save(results.overview(drawn), out / "gains", gains)
     style.save(results.slopes(draws), out / "draws", draws)
     style.save_table(out / "repairs", repairs)
