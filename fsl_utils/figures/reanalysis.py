@@ -6,6 +6,10 @@ from fsl_utils.analysis import contrasts
 from fsl_utils.analysis.reanalysis import FIRST, PUBLISHED, TASK
 from fsl_utils.figures import headlines, table, words
 
+INTRODUCTION = """The first study's draws, shots and test images once more. *Published*: its own cells.
+*First probe*: the same probe on new pools. *Gone today*: the gain with the first probe minus that
+with today's, paired on draws, pools and test images. The test images were known before: this
+explores, and confirms nothing."""
 NAMES = {FIRST: "first probe", "probe": "probe of today"}
 
 
@@ -13,6 +17,7 @@ def page(gains: pd.DataFrame, repairs: pd.DataFrame, draws: pd.DataFrame) -> str
     """The whole page in Markdown."""
     parts = [
         "# The first study, with a probe that holds",
+        INTRODUCTION,
         gains.loc[gains["n_draws"].idxmax(), "caution"],
         "## What the first probe lacked: `real` with another classifier, on the same images",
         lacked(gains, repairs).markdown(),
