@@ -6,10 +6,11 @@ from fsl_utils.analysis import contrasts
 from fsl_utils.analysis.reanalysis import FIRST, PUBLISHED, TASK
 from fsl_utils.figures import headlines, table, words
 
-INTRODUCTION = """The first study's draws, shots and test images once more. *Published*: its own cells.
-*First probe*: the same probe on new pools. *Gone today*: the gain with the first probe minus that
-with today's, paired on draws, pools and test images. The test images were known before: this
+INTRODUCTION = """The first study's draws, shots and test images once more. *Published*: its own
+cells. *First probe*: the same probe on new pools. *Gone today*: the gain with the first probe minus
+that with today's, paired on draws, pools and test images. The test images were known before: this
 explores, and confirms nothing."""
+
 NAMES = {FIRST: "first probe", "probe": "probe of today"}
 
 
