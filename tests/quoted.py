@@ -26,6 +26,7 @@ RANKED = "quantity == 'PR-AUC'"
 AT_HALF, CRACK = "quantity == 'F1 at .5'", "rare_class == 'crack'"
 ADAPTIVE, ENSEMBLE = "arm == 'adaptive'", "arm == 'ensemble'"
 OVER_REAL, OVER_FREE = "control == 'real'", "control == 'free ensemble'"
+HINDSIGHT = "results/study2/probe_C.csv"
 GAINS, REPAIRS = "results/mended/gains.csv", "results/mended/repairs.csv"
 WHITENED, OLD = "classifier == 'whitened'", "classifier == 'probe_first'"
 PLAIN = "arm == 'real'"
@@ -47,6 +48,11 @@ def way(classifier: str, arm: str, ratio: int = 4, weight: float = 0, shots: int
 def common(classifier: str, shots: int) -> str:
     """The row of synthetic common images against real ones."""
     return f"question == 'commons' and n_real == {shots} and control == '{classifier}|real_base|0|'"
+
+
+def pixels(classifier: str) -> str:
+    """The row of 128 pixels against 64."""
+    return f"question == 'pixels' and n_real == 20 and arm == '{classifier}|lora|0|mini128'"
 
 
 # Page, snippet, CSV, rows, columns: the last numbers of a snippet are the columns' means over rows.
@@ -117,6 +123,7 @@ NUMBERS = [
             ("it by +.113 [+.038, +.205]", ADDED, (way("probe", "paste"),), INTERVAL),
             ("(`whitened`) scores .900", ADDED, (way("whitened", "real_more"),), "control_level"),
             ("the probe .740", ADDED, (way("probe", "paste"),), "control_level"),
+            ("in hindsight, .815", HINDSIGHT, ("n_real == 20", "C == 10"), "pr_auc"),
             ("changes it by -.001 [-.003, -.000]", CHOSEN, ("n_real == 20",), INTERVAL),
             ("free way by -.001 [-.003, +.001]", CHOSEN, ("n_real == 40",), INTERVAL),
             ("it by +.038 [+.014, +.086]", ADDED, (way("whitened", "real_more"),), INTERVAL),
@@ -174,6 +181,18 @@ NUMBERS = [
             ("+.041 [-.016, +.078]", SECOND, (common("probe", 20),), INTERVAL),
             ("-.010 [-.052, +.005]", SECOND, (common("probe", 40),), INTERVAL),
             ("-.026 [-.049, -.005]", ADDED, (way("probe", "synth_both", 4, 0.2, 40),), INTERVAL),
+            ("`whitened`: +.035 [+.012, +.075]", SECOND, (pixels("whitened"),), INTERVAL),
+            ("the probe: +.038 [-.017, +.079]", SECOND, (pixels("probe"),), INTERVAL),
+            (
+                "alone: .872 and .837",
+                SECOND,
+                (pixels("whitened"),),
+                "level control_level",
+            ),
+            ("against .900", ADDED, (way("whitened", "real_more"),), "control_level"),
+            ("gives `real` .815", HINDSIGHT, ("n_real == 20", "C == 10"), "pr_auc"),
+            ("20 shots and .875", HINDSIGHT, ("n_real == 40", "C == 10"), "pr_auc"),
+            ("in place of .835", HINDSIGHT, ("n_real == 40", "C == 0"), "pr_auc"),
             ("real cracks .410", POOLS, ("n_real == 40",), "kid"),
             ("themselves is .262", POOLS, ("n_real == 40",), "kid_real"),
             ("calls .824", POOLS, ("n_real == 40",), "called_rare"),
