@@ -30,6 +30,7 @@ HINDSIGHT = "results/study2/probe_C.csv"
 GAINS, REPAIRS = "results/mended/gains.csv", "results/mended/repairs.csv"
 WHITENED, OLD = "classifier == 'whitened'", "classifier == 'probe_first'"
 PLAIN = "arm == 'real'"
+MEANS, OF_REAL = "results/mended/ensembles.csv", ("arm == 'ensemble'", "control == 'real'")
 REAL = "difference_real low_real high_real"
 DRAWS = f"{PROBE} and arm == 'real' and draw < 10 and {TILES}"
 
@@ -288,6 +289,15 @@ NUMBERS = [
                 (TILES, "claim.str.startswith('F1 rises, each')"),
                 "difference",
             ),
+        )
+    ),
+    *(
+        ("results/experiments.md", snippet, MEANS, (task, classifier, *OF_REAL), INTERVAL)
+        for snippet, task, classifier in (
+            ("gains +.030 [+.004, +.061]", XRAYS, OLD),
+            ("and +.028 [+.003, +.070] again", CELLS, OLD),
+            ("today's probe +.016 [-.024, +.061]", XRAYS, PROBE),
+            ("and +.001 [-.018, +.033]", CELLS, PROBE),
         )
     ),
     *(

@@ -1,8 +1,10 @@
 """The first study beside a second run of its tasks, on simulated tables with planted gains."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import simulate
+from sklearn.metrics import average_precision_score
 
 from fsl_utils import StudyError
 from fsl_utils.analysis import reanalysis
@@ -64,6 +66,27 @@ def test_gains_are_over_real_of_the_same_classifier(both):
         gained = mean(cells, row["classifier"], row["arm"]) - level
         assert row["difference"] == pytest.approx(gained)
     assert dict(rows.groupby("classifier").size()) == {"probe": 2, FIRST: 1, PUBLISHED: 1}
+
+
+def test_an_ensemble_is_the_mean_score_of_its_members():
+    names = {key for members in reanalysis.ENSEMBLES.values() for key in members}
+    cells, scores = simulate.study(arms=dict.fromkeys(sorted(names), 0.5), draws=10)
+    rows = reanalysis.ensembles(cells, scores).set_index(["arm", "control"])
+    assert list(rows.index) == [
+        *(("ensemble", "real"), ("free ensemble", "real"), ("ensemble", "free ensemble"))
+    ]
+    found = {}
+    for name, members in (*reanalysis.ENSEMBLES.items(), ("real", [REAL])):
+        taken = cells[[key in members for key in zip(cells["arm"], cells["ratio"])]]
+        tested = scores[scores["partition"] == "test"].merge(taken[["cell", "draw"]])
+        mean = tested.groupby(["draw", "image", "label"], as_index=False)["score"].mean()
+        found[name] = [
+            average_precision_score(part["label"], part["score"])
+            for _, part in mean.groupby("draw")
+        ]
+    for (arm, control), row in rows.iterrows():
+        apart = np.mean(found[arm]) - np.mean(found[control])
+        assert row["difference"] == pytest.approx(apart)
 
 
 def test_tables_that_share_no_draw_are_refused(tables):

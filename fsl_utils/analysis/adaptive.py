@@ -141,7 +141,7 @@ def replay(cells: pd.DataFrame, scores: pd.DataFrame, metric: str = "pr_auc") ->
         del choices["free ensemble"]
     taken = {rule: _as_arm(both, rule, chosen) for rule, chosen in choices.items()}
     for rule in set(MEANS) & set(taken):
-        taken[rule], mean = _averaged(taken[rule], valued)
+        taken[rule], mean = averaged(taken[rule], valued)
         valued = pd.concat([valued, mean])
     study = resample(pd.concat([ours[ours["arm"] == "real"], *taken.values()]), valued, metric)
     return _table(study, choices)
@@ -201,7 +201,7 @@ def _as_arm(cells: pd.DataFrame, rule: str, choices: dict) -> pd.DataFrame:
     return took.assign(arm=rule, ratio=0.0)
 
 
-def _averaged(taken: pd.DataFrame, valued: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def averaged(taken: pd.DataFrame, valued: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One cell a draw, fold and seed, whose scores are the mean of those taken; and its scores."""
     named = taken.assign(mean=taken[["arm", *UNIT]].astype(str).agg(" ".join, axis=1))
     scores = valued.merge(named[["cell", "mean"]], on="cell")

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from fsl_utils import StudyError
-from fsl_utils.analysis import contrasts, curves, ways
+from fsl_utils.analysis import adaptive, contrasts, curves, ways
 from fsl_utils.analysis.resampling import Resampled, resample
 from fsl_utils.analysis.tables import split_studies
 from fsl_utils.analysis.ways import Way
@@ -13,6 +13,11 @@ PUBLISHED = "published"  # the first study's own cells: the same probe, pools of
 TASK = ["domain", "rare_class", "protocol", "n_real"]
 RATIO = contrasts.PRIMARY[1]
 REAL, LORA = ("real", 0.0), ("lora", RATIO)
+# Mean scores of three classifiers: with synthetic images, and without.
+ENSEMBLES = {
+    "ensemble": [REAL, LORA, ("synth_both", RATIO)],
+    "free ensemble": [REAL, ("augment", RATIO), ("real_base", RATIO)],
+}
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]  # cells, scores
 
@@ -56,6 +61,27 @@ def draws(by_classifier: list[Resampled]) -> pd.DataFrame:
     """From `real` to LORA with both probes, draw by draw. Columns as of `curves.slopes`."""
     probes = [s for s in by_classifier if s.setting["classifier"] in (FIRST, "probe")]
     return pd.concat([curves.slopes(study, LORA, REAL) for study in probes], ignore_index=True)
+
+
+def ensembles(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """ENSEMBLES minus `real`, and the first minus the second: one family a task and classifier.
+
+    Columns as of `contrasts.contrast`. Where a member was not run there is no row.
+    """
+    families = []
+    for part in split_studies(cells):
+        keys = pd.MultiIndex.from_frame(part[["arm", "ratio"]])
+        taken, valued = [part[keys == REAL]], [scores[scores["cell"].isin(part["cell"])]]
+        for name, members in ENSEMBLES.items():
+            if set(members) <= set(keys):
+                mean = part[keys.isin(members)].assign(arm=name, ratio=0.0)
+                for list_, frame in zip((taken, valued), adaptive.averaged(mean, valued[0])):
+                    list_.append(frame)
+        study = resample(pd.concat(taken), pd.concat(valued))
+        run = [(name, 0.0) for name in ENSEMBLES if (name, 0.0) in study.replicates]
+        pairs = [(key, REAL) for key in run] + [tuple(run)] * (len(run) == len(ENSEMBLES))
+        families.append(contrasts.family([contrasts.contrast(study, *pair) for pair in pairs]))
+    return pd.concat(families, ignore_index=True)
 
 
 def repairs(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from fsl_utils.analysis import contrasts
-from fsl_utils.analysis.reanalysis import FIRST, PUBLISHED, TASK
+from fsl_utils.analysis.reanalysis import ENSEMBLES, FIRST, PUBLISHED, TASK
 from fsl_utils.figures import headlines, table, words
 
 INTRODUCTION = """The first study's draws, shots and test images once more. *Published*: its own
@@ -11,10 +11,16 @@ cells. *First probe*: the same probe on new pools. *Gone today*: the gain with t
 that with today's, paired on draws, pools and test images. The test images were known before: this
 explores, and confirms nothing."""
 
+MEMBERS = "Mean scores: " + "; ".join(
+    f"*{name}* of {', '.join(words.arm(dict(arm=arm, ratio=ratio)) for arm, ratio in members)}"
+    for name, members in ENSEMBLES.items()
+)
 NAMES = {FIRST: "first probe", "probe": "probe of today"}
 
 
-def page(gains: pd.DataFrame, repairs: pd.DataFrame, draws: pd.DataFrame) -> str:
+def page(
+    gains: pd.DataFrame, repairs: pd.DataFrame, draws: pd.DataFrame, ensembles: pd.DataFrame
+) -> str:
     """The whole page in Markdown."""
     parts = [
         "# The first study, with a probe that holds",
@@ -29,6 +35,8 @@ def page(gains: pd.DataFrame, repairs: pd.DataFrame, draws: pd.DataFrame) -> str
         first = part.iloc[0]
         mine = repairs.merge(part[TASK].drop_duplicates())
         parts += [f"### {words.task(first)}", arms(part, mine).markdown()]
+    if len(ensembles):
+        parts += ["## Ensembles of three classifiers", MEMBERS, means(ensembles).markdown()]
     parts += ["## One draw against many", headlines.slopes(draws), "![draw by draw](draws.png)"]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
@@ -75,6 +83,21 @@ def arms(gains: pd.DataFrame, repairs: pd.DataFrame) -> table.Table:
         ]
         marks[title] = part
     return _marked(pd.DataFrame(cells), marks)
+
+
+def means(rows: pd.DataFrame) -> table.Table:
+    """What ensembles gain. rows: of `reanalysis.ensembles`."""
+    cells = pd.DataFrame(
+        {
+            "task": words.task(row),
+            "classifier": NAMES.get(row["classifier"], row["classifier"]),
+            "mean score": row["arm"],
+            "minus": row["control"],
+            "difference": table.interval(row),
+        }
+        for row in rows.to_dict("records")
+    )
+    return _marked(cells, {"difference": rows})
 
 
 def _arm(row: dict, most: int) -> str:

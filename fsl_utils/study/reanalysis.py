@@ -22,6 +22,7 @@ def write(folders: list[Path], out: Path) -> str:
     both = reanalysis.together(*map(read_results, folders))
     studies, repairs = reanalysis.studies(*both), reanalysis.repairs(*both)
     gains, draws = reanalysis.gains(studies), reanalysis.draws(studies)
+    ensembles = reanalysis.ensembles(*both)
     style.apply()
     # An arm that lacks a draw stands in the table alone: its caution is not the panel's.
     whole = gains["n_draws"] == gains["n_draws"].max()
@@ -29,7 +30,8 @@ def write(folders: list[Path], out: Path) -> str:
     style.save(results.overview(drawn), out / "gains", gains)
     style.save(results.slopes(draws), out / "draws", draws)
     style.save_table(out / "repairs", repairs)
-    text = pages.page(gains, repairs, draws)
+    style.save_table(out / "ensembles", ensembles)
+    text = pages.page(gains, repairs, draws, ensembles)
     store.write_text(out / f"{out.name}.md", text)
     return text
 
