@@ -1,5 +1,7 @@
 """The first study again with today's classifiers: which of its gains were repairs of its probe."""
 
+import itertools
+
 import pandas as pd
 
 from fsl_utils import StudyError
@@ -71,17 +73,18 @@ def ensembles(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     families = []
     for part in split_studies(cells):
         keys = pd.MultiIndex.from_frame(part[["arm", "ratio"]])
-        taken, valued = [part[keys == REAL]], [scores[scores["cell"].isin(part["cell"])]]
-        for name, members in ENSEMBLES.items():
-            if set(members) <= set(keys):
-                mean = part[keys.isin(members)].assign(arm=name, ratio=0.0)
-                for list_, frame in zip((taken, valued), adaptive.averaged(mean, valued[0])):
-                    list_.append(frame)
-        study = resample(pd.concat(taken), pd.concat(valued))
-        run = [(name, 0.0) for name in ENSEMBLES if (name, 0.0) in study.replicates]
-        pairs = [(key, REAL) for key in run] + [tuple(run)] * (len(run) == len(ENSEMBLES))
+        run = [name for name, members in ENSEMBLES.items() if set(members) <= set(keys)]
+        if not run:
+            continue
+        named = [part[keys.isin(ENSEMBLES[name])].assign(arm=name, ratio=0.0) for name in run]
+        valued = scores[scores["cell"].isin(part["cell"])]
+        means, mean_scores = adaptive.averaged(pd.concat(named), valued)
+        real = part[keys.isin([REAL])]
+        study = resample(pd.concat([real, means]), pd.concat([valued, mean_scores]))
+        made = [(name, 0.0) for name in run]
+        pairs = [*((key, REAL) for key in made), *itertools.combinations(made, 2)]
         families.append(contrasts.family([contrasts.contrast(study, *pair) for pair in pairs]))
-    return pd.concat(families, ignore_index=True)
+    return pd.concat([pd.DataFrame(), *families], ignore_index=True)
 
 
 def repairs(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
