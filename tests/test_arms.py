@@ -81,7 +81,9 @@ def test_what_a_source_needs_and_why_it_cannot_be(task):
     source = {name: arm.source for name, arm in arms.ARMS.items()}
     tuned = {name for name in source if source[name].tuned}
     assert tuned - {"contrastive"} == {
-        name for name in arms.ARMS if name.startswith(("lora", "synth", "anneal", "adaptive"))
+        name
+        for name in arms.ARMS
+        if name.startswith(("lora", "synth", "anneal", "adaptive", "grow"))
     }
     assert source["base_synth"].pools == ("base",) and not source["paste"].pools
     assert source["synth_both"].pools == ("rare", "common")

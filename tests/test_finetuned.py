@@ -116,6 +116,29 @@ def test_bad_input_is_named(training):
         finetuned.score(model, np.full((2, 112, 4, 4), np.nan, np.float16))
 
 
+def test_grown_images_are_drawn_once_validation_stalls(training, monkeypatch):
+    """Of real images alone is what never stalls, and what is trained on turned labels must."""
+    made = np.arange(48) % 2 == 0
+    mixed = TrainingSet(training.inputs, training.labels, np.where(made, "", training.groups))
+    real = TrainingSet(*(part[~made] for part in (mixed.inputs, mixed.labels, mixed.groups)))
+    maps, labels = training.inputs[:, 0], training.labels
+
+    def grown(training, labels, rule="unsure"):
+        model = finetuned.tail(features.network())
+        found = {"grow": rule, "validation": (maps, labels)}
+        list(finetuned.train(training, model, steps=41, seed=0, **found))
+        return finetuned.score(model, maps)
+
+    alone = finetuned.score(trained(real, 41), maps)
+    turned = grown(mixed, 1 - labels)
+    assert np.array_equal(turned, grown(mixed, 1 - labels))
+    assert not np.array_equal(turned, alone)
+    with monkeypatch.context() as patched:
+        patched.setattr(finetuned.Growth, "look", lambda *_: None)
+        assert np.array_equal(grown(mixed, labels), alone)
+    assert not np.array_equal(turned, grown(mixed, 1 - labels, "any"))
+
+
 def test_annealed_images_leave_the_batches(training):
     groups = np.where(np.arange(48) % 2, "real", "")
     mixed = TrainingSet(training.inputs, training.labels, groups)

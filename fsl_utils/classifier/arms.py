@@ -12,7 +12,9 @@ class Arm:
     """source: of the training images. sampling: natural or balanced. augmentation: light or strong.
     loss: bce, focal or contrastive (`contrastive.loss` beside bce). refit: the head is fitted again
     on balanced real images. anneal: made images leave in the course of the training, and the end is
-    on real ones alone (cf. RoentGen-v2, 2508.16783). title: what it is, in one line for notebooks.
+    on real ones alone (cf. RoentGen-v2, 2508.16783). grow: made images join when validation stalls
+    (`growing`), those of which the classifier is least sure (unsure) or at random (any). title:
+    what it is, in one line for notebooks.
     """
 
     source: ImageSource
@@ -21,6 +23,7 @@ class Arm:
     loss: str = "bce"
     refit: bool = False
     anneal: bool = False
+    grow: str = ""
     title: str = ""
 
     @property
@@ -32,7 +35,10 @@ class Arm:
         """What determines its training, as part of a cell's key."""
         recipe = asdict(self) | {"images": self.source.name}
         del recipe["source"], recipe["title"]
-        return recipe | (CONTRASTIVE if self.loss == "contrastive" else {})
+        if not self.grow:
+            del recipe["grow"]  # an arm that does not grow has the key that it had before
+        more = (CONTRASTIVE if self.loss == "contrastive" else {}) | (GROWTH if self.grow else {})
+        return recipe | more
 
     def ratios(self, ratios: list[float], classifier) -> list[float]:
         """The ratios at which a classifier is run: all, or 0 alone where a ratio has no meaning."""
@@ -46,6 +52,8 @@ class Arm:
 
 # Of the contrastive loss: its share beside the cross-entropy's 1, and its paper's temperature.
 CONTRASTIVE = {"contrast": 0.5, "temperature": 0.1}
+# Of growth: steps between two looks at validation, and the parts in which the made images join.
+GROWTH = {"every": 10, "parts": 4}
 
 REAL = ImageSource("real")
 LORA = sources.FromPools("lora", "rare")
@@ -88,6 +96,10 @@ ARMS = {
         title="as lora, with as many further real common images",
     ),
     "anneal": Arm(LORA, anneal=True, title="as lora, ending on real images alone"),
+    "grow": Arm(
+        LORA, grow="unsure", title="as lora, the images it doubts joining where validation stalls"
+    ),
+    "grow_any": Arm(LORA, grow="any", title="as grow, the images joining at random"),
     "synth_only": Arm(
         sources.FromPools("synth_only", "rare", shots=False),
         title="synthetic rare images in place of the shots",

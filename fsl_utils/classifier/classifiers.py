@@ -17,6 +17,7 @@ class FineTuned(Classifier):
     name = "finetuned"
     title = "EfficientNet-Lite0, head first, then its last stages"
     embeds = True
+    grows = True
 
     def why_not(self, arm) -> str:
         kept = arm.plain or arm.loss == "contrastive"
@@ -37,19 +38,21 @@ class FineTuned(Classifier):
             for view in views
         ]
         training = replace(sets[0], inputs=np.stack([each.inputs for each in sets], axis=1))
+        maps, draw = material.through(views[0]).real(), cell.task.draw
         steps = finetuned.train(
             training,
             finetuned.tail(features.network()),
             steps=cell.settings["steps"],
-            seed=cell.seed * 1000 + cell.task.draw.number,
+            seed=cell.seed * 1000 + draw.number,
             anneal=cell.recipe.anneal,
             loss=cell.recipe.loss,
+            grow=cell.recipe.grow,
+            validation=(maps[draw.choosing], draw.labels[draw.choosing]),
             device=material.device,
         )
         for last in steps:
             model = last["model"]
-        maps = material.through(views[0]).real()[material.evaluated]
-        return finetuned.score(model, maps, material.device)
+        return finetuned.score(model, maps[material.evaluated], material.device)
 
 
 class Probe(OnProbeFeatures):

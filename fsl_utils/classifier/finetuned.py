@@ -20,7 +20,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fsl_utils import StudyError
 from fsl_utils.classifier import contrastive, features, probe
-from fsl_utils.classifier.arms import CONTRASTIVE
+from fsl_utils.classifier.arms import CONTRASTIVE, GROWTH
+from fsl_utils.classifier.growing import Growth
 from fsl_utils.classifier.training import TrainingSet, balance, check_finite
 
 SETTINGS: dict[str, Any] = {
@@ -98,6 +99,8 @@ def train(
     seed: int,
     anneal: bool = False,
     loss: str = "bce",
+    grow: str = "",
+    validation: tuple[np.ndarray, np.ndarray] | None = None,
     device: str = "cpu",
 ) -> Iterator[dict]:
     """Train a `tail` on maps [N, V, C, h, w] of V variants; yields {step, loss, model}.
@@ -105,7 +108,8 @@ def train(
     Step 0 is the fit of the head. Each batch holds as many rare as common images, drawn by their
     weights; the last step is the result. The same seed and threads give the same weights. anneal:
     the weight of made images falls to none over the first three quarters of the steps. loss: bce,
-    or contrastive (see `contrastive`) beside it.
+    or contrastive (see `contrastive`) beside it. grow: the rule by which made images join (see
+    `growing`), who looks at `validation`: maps [M, C, h, w] of the first view, and labels.
     """
     if np.ndim(training.inputs) != 5:
         raise StudyError(
@@ -114,13 +118,16 @@ def train(
     if steps < 1:
         raise StudyError(f"steps is {steps}: at least 1 is needed")
     model.to(device)
-    _fit_head(training, model, device)
+    growth = Growth(~training.real, grow, seed) if grow else None
+    _fit_head(_part(training, growth.in_use) if growth else training, model, device)
     yield {"step": 0, "loss": float("nan"), "model": model}
     parameters = [p for p in model.parameters() if p.requires_grad]
     rate = SETTINGS["learning_rate"]
     optimiser = torch.optim.AdamW(parameters, rate, weight_decay=SETTINGS["weight_decay"])
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
-    for step, (rows, variants) in enumerate(_batches(training, seed, steps, anneal)):
+    for step, (rows, variants) in enumerate(_batches(training, seed, steps, anneal, growth)):
+        if growth and step % GROWTH["every"] == 0:
+            _look(growth, model, training, validation, device)
         maps, target = training.inputs[rows, variants], torch.from_numpy(training.labels[rows])
         if loss == "contrastive":
             value = _contrastive(model, maps, target.to(device), training.real[rows], device)
@@ -153,6 +160,21 @@ def _rate(step: int, steps: int) -> float:
     return min(warm, 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
+def _part(training: TrainingSet, keep: np.ndarray) -> TrainingSet:
+    parts = (training.inputs, training.labels, training.groups, training.share)
+    return TrainingSet(*(part[keep] for part in parts))
+
+
+def _look(growth: Growth, model: Tail, training: TrainingSet, validation, device: str) -> None:
+    """Validation's cross-entropy, classes balanced, and what is thought of the waiting images."""
+    maps, labels = validation
+    logits, target = _scored(model, maps, device), torch.from_numpy(labels).float()
+    weights = torch.from_numpy(balance(labels, np.ones(len(labels)))).float()
+    loss = F.binary_cross_entropy_with_logits(logits, target, weights, reduction="sum")
+    waiting = training.inputs[growth.waiting, 0]
+    growth.look(loss.item(), score(model, waiting, device) if len(waiting) else np.zeros(0))
+
+
 def _fit_head(training: TrainingSet, model: Tail, device: str) -> None:
     """Set the head to the probe's weights on the frozen features of the images themselves."""
     inner = _scored(model.pooled, training.inputs[:, 0], device).float().numpy()
@@ -164,14 +186,15 @@ def _fit_head(training: TrainingSet, model: Tail, device: str) -> None:
 
 
 def _batches(
-    training: TrainingSet, seed: int, steps: int, anneal: bool
+    training: TrainingSet, seed: int, steps: int, anneal: bool, growth: Growth | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows and variants of one batch after another, half of each class, by weight."""
     rng, half = np.random.default_rng(seed), SETTINGS["batch"] // 2
     classes = [np.flatnonzero(training.labels == c) for c in (1, 0)]
     for step in range(steps):
         left = max(0.0, 1 - step / (0.75 * steps)) if anneal else 1.0
-        share = balance(training.labels, training.share * np.where(training.real, 1.0, left))
+        kept = np.where(training.real, 1.0, left)
+        share = balance(training.labels, training.share * (growth.in_use if growth else kept))
         rows = [rng.choice(c, half, p=2 * share[c]) for c in classes]
         yield np.concatenate(rows), rng.integers(training.inputs.shape[1], size=2 * half)
 

@@ -21,6 +21,7 @@ class Classifier:
     pooled: ClassVar[bool] = False  # whether it takes one vector of features an image
     whole: ClassVar[str] = ""  # why its training cannot end on real images alone, if it cannot
     embeds: ClassVar[bool] = False  # whether it trains an embedding, which `contrastive` needs
+    grows: ClassVar[bool] = False  # whether images can join in the course of its training
     inits: ClassVar[tuple[str, ...]] = ("imagenet",)  # the weights that it can begin with
 
     def check(self, init: str) -> None:
@@ -37,6 +38,8 @@ class Classifier:
             return self.whole
         if arm.loss == "contrastive" and not self.embeds:
             return "it trains no embedding that the contrastive loss could move"
+        if arm.grow and not self.grows:
+            return "it looks at no validation image while it trains"
         if arm.source.sampled and not self.pooled:
             return "it has no vector of features that could be sampled"
         return ""

@@ -46,6 +46,8 @@ ARM_STYLE = {
     "lora_crt": (ORANGE, "<", "-"),
     "lora_base": (BLUE, "h", "--"),
     "anneal": (ORANGE, "p", "-"),
+    "grow": (PINK, "*", "-"),
+    "grow_any": (PINK, "*", ":"),
     "adaptive": (RED, "v", "-"),
     "synth_common": (GREEN, ">", "--"),
     "synth_only": (SKY, "v", "-."),
