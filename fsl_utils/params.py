@@ -68,6 +68,9 @@ class Parameters(Strict):
     seed: int = _whole(0, "of noise and classifier", 0)
     backbone: Literal["mini", "mini128", "sd15", "flux2-klein-4b", "flux2-dev"] = _choice("mini")
     preset: Literal["", "paper"] = _choice("", "settings of fine-tuning")
+    diversity: float = Field(
+        0.0, ge=0, le=1000, description="weight of DDPM-PA's losses beside the usual one; 0: none"
+    )
     adapter_steps: int = _whole(400, "optimiser steps")
     mode: Literal["noise", "from_shot", "from_common", "inpaint", "mask"] = _choice("noise")
     strength: float = Field(0.6, gt=0, le=1, description="of image-to-image, above 0, up to 1")

@@ -1,6 +1,7 @@
 """DDPM-PA's losses: how images of a batch differ stays what it is for the backbone alone."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,10 +9,13 @@ import torch
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from fsl_utils import StudyError
+from fsl_utils import StudyError, params
+from fsl_utils.classifier import plan
 from fsl_utils.generator import adapter, diversity, finetuning, mini, settings
 from fsl_utils.generator.adapter import AdapterRequest
 from fsl_utils.generator.mini128 import Mini128
+from fsl_utils.study import grid
+from fsl_utils.study.runs import RunRequest
 
 COMMON = mini.condition("elpv")
 
@@ -105,3 +109,19 @@ def test_the_setting_is_part_of_the_key_where_it_is_used_and_learns_something_el
 def test_a_large_backbone_has_no_such_setting():
     with pytest.raises(StudyError, match="diversity is 0.5: it is for mini and mini128"):
         settings.of("elpv", "sd15", diversity=0.5)
+
+
+def test_a_notebook_and_a_grid_set_it_by_one_parameter(task, tmp_path):
+    defaults = {name: params.default(name) for name in params.TABLE}
+    plain, kept = (SimpleNamespace(**defaults | {"diversity": d}) for d in (0.0, 3.0))
+    assert AdapterRequest.of(task, kept).settings.diversity == 3.0
+    assert plan.pools(task, kept)["rare"].key != plan.pools(task, plain)["rare"].key
+    assert plan.pools(task, kept)["base"].key == plan.pools(task, plain)["base"].key
+    file = tmp_path / "grid.yaml"
+    file.write_text("{name: g, defaults: {diversity: 3.0}, sweep: [{arms: [real, lora]}]}")
+    nodes = grid.nodes(grid.read(file)[1])
+    assert {node.stage for node in nodes if node.values["diversity"] == 3.0} == set(grid.STAGES)
+    assert all(RunRequest.of(node).tuning.diversity == 3.0 for node in nodes)
+    file.write_text("{name: g, defaults: {diversity: 3.0, backbone: sd15}, sweep: [{}]}")
+    with pytest.raises(StudyError, match="set diversity=0"):
+        grid.read(file)

@@ -48,7 +48,8 @@ class AdapterRequest(Request):
     @classmethod
     def of(cls, task: FewShotTask, p):
         """The adapter that a notebook's parameters name."""
-        return cls.new(task, p.adapter_steps, p.seed, p.image_size, p.backbone, preset=p.preset)
+        changed = dict(preset=p.preset, diversity=p.diversity)
+        return cls.new(task, p.adapter_steps, p.seed, p.image_size, p.backbone, **changed)
 
     def params(self) -> dict:
         """Its key in the store is the hash of this."""

@@ -154,7 +154,7 @@ def _checked(given: dict) -> dict:
             "'fold' needs a fold from 0 to 4, 'test' needs -1"
         )
     size, backbone = run["image_size"], run["backbone"]
-    settings.of(run["domain"], backbone, run["preset"])
+    settings.of(run["domain"], backbone, run["preset"], diversity=run["diversity"])
     paints = any(arms.get(name).source.pools for name, _ in planned(run))
     if paints and (
         size > PIXELS[backbone] or (backbone.startswith("mini") and size != PIXELS[backbone])

@@ -37,7 +37,8 @@ class RunRequest(Request):
         code = notebooks.read(notebooks.source(notebook))[1]
         data = _data_hash(*(values[name] for name in grid.TASK))
         backbone = values["backbone"]
-        tuning = settings.of(values["domain"], backbone, values.get("preset", ""))
+        changed = {name: values[name] for name in ("preset", "diversity") if name in values}
+        tuning = settings.of(values["domain"], backbone, **changed)
         base = _base(backbone, tuning.quantise)
         return cls(notebook, code, node.parameters, data, base, tuning)
 

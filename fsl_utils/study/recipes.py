@@ -1,0 +1,36 @@
+"""What each way of training on the same images changes, from finished tables.
+
+python -m fsl_utils.study.recipes results/recipes/tables
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from fsl_utils import store
+from fsl_utils.analysis import contrasts, recipes
+from fsl_utils.analysis.resampling import resample
+from fsl_utils.analysis.tables import read_several, split_studies
+from fsl_utils.figures import recipes as pages
+from fsl_utils.figures import results, style
+from fsl_utils.study import page
+
+PLACE = Path("results/recipes")
+
+
+def write(folders: list[Path], out: Path) -> str:
+    """Write the page, named like its folder, recipes.csv, gains.csv and the figure into `out`."""
+    cells, scores = read_several(folders)
+    studies = [resample(part, scores) for part in split_studies(cells)]
+    gains = pd.concat([contrasts.against(study, "real") for study in studies], ignore_index=True)
+    verdicts = recipes.verdicts(studies)
+    style.apply()
+    style.save(results.overview(gains), out / "gains", gains)
+    style.save_table(out / "recipes", verdicts)
+    text = pages.page(gains, verdicts)
+    store.write_text(out / f"{out.name}.md", text)
+    return text
+
+
+if __name__ == "__main__":
+    page.command(write, "ways of training on the same images", PLACE)
