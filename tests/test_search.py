@@ -59,6 +59,8 @@ def test_a_small_search(tmp_path, own_store, capsys, monkeypatch):
     ].notna().all(axis=None)
     assert (tmp_path / "out" / "small_draw0.png").is_file()
     assert "rank 2, alpha 2" in capsys.readouterr().out
+    changed = pd.read_csv(tmp_path / "out" / "small_compared.csv")
+    assert set(changed["try"]) == {"rank 2, alpha 2, adapter_steps 1"}
 
     first = out.read_bytes()
     monkeypatch.setattr(finetuning, "gradients", None)  # nothing is trained a second time

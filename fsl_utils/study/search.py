@@ -20,6 +20,7 @@ import pandas as pd
 from pydantic import Field
 
 from fsl_utils import ROOT, StudyError, params, store
+from fsl_utils.analysis import searches
 from fsl_utils.data import domains, partitions
 from fsl_utils.data.datasets import registry
 from fsl_utils.data.tasks import FewShotTask
@@ -181,8 +182,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a search file: the table as <out>.csv after every try, a sheet of synthetic images of
-    each draw as <out>_draw<n>."""
+    """Run a search file: the table as <out>.csv after every try, what each try changes as
+    <out>_compared.csv, a sheet of synthetic images of each draw as <out>_draw<n>."""
     parser = argparse.ArgumentParser(
         prog="python -m fsl_utils.study.search", description=__doc__.splitlines()[0]
     )
@@ -212,6 +213,9 @@ def main(arguments: list[str] | None = None) -> None:
             out.with_name(f"{out.stem}_draw{number}"),
             table.loc[table["draw"] == number, ["try", "pool"]],
         )
+    changes = searches.compared(table)
+    if len(changes):
+        style.save_table(out.with_name(f"{out.stem}_compared"), changes)
     print(summary(table).to_string())
 
 

@@ -1,0 +1,44 @@
+"""Tries of a search beside its first one, over the draws that both have."""
+
+import math
+
+import pandas as pd
+
+from fsl_utils.analysis import contrasts
+from fsl_utils.analysis.resampling import MIN_DRAWS, interval, over_draws, sign_flip
+
+# Of a pool, as its report names them: is it varied, is it rare, is it near, is it a copy?
+MEASURES = (
+    "distance_synthetic_synthetic",
+    "called_rare",
+    "kid",
+    "auroc_synthetic",
+    "copy_rate",
+)
+
+
+def compared(table: pd.DataFrame) -> pd.DataFrame:
+    """Every try minus the first, one family a `measure`; none where there is one try alone.
+
+    table: of `study.search`. Columns try, measure, first (its mean), difference, low, high (over
+    draws), n_draws, p (NaN below MIN_DRAWS draws), p_holm and verdict, in which better means more.
+    """
+    families = []
+    for measure in MEASURES:
+        values = table.pivot(index="draw", columns="try", values=measure)
+        first, *others = table["try"].unique()
+        rows = [_contrast(values[[first, name]].dropna()) for name in others]
+        families.append(contrasts.family([row | {"measure": measure} for row in rows if row]))
+    return pd.concat(families, ignore_index=True)
+
+
+def _contrast(pair: pd.DataFrame) -> dict:
+    """One try minus the first; {} where they share no draw. pair: a column each, first first."""
+    first, name = pair.columns
+    difference = (pair[name] - pair[first]).to_numpy()
+    if not len(difference):
+        return {}
+    low, high = interval(over_draws(difference[:, None]), len(difference))
+    p = sign_flip(difference) if len(difference) >= MIN_DRAWS else math.nan
+    means = {"try": name, "first": pair[first].mean(), "difference": difference.mean()}
+    return means | {"low": low, "high": high, "n_draws": len(difference), "p": p}
