@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,10 @@ class Rows:
 
     def pool(self, kind, n):
         return np.full(n, -2 if kind == "common" else -1)
+
+    def through(self, view):
+        features = np.random.default_rng(0).normal(size=(len(self.task.domain.table), 4))
+        return SimpleNamespace(real=lambda: features, pool=lambda kind, n: features[:n])
 
     def kept(self, n):
         return np.full(n - 1, -1)  # one fewer than asked for
@@ -46,7 +52,7 @@ def test_training_sets_hold_what_their_arm_says(task):
     counts = np.unique(rare, return_counts=True)[1]
     assert set(rare) == set(shots) and len(rare) == 3.5 * n
     assert counts.max() - counts.min() <= 1
-    for name in ("lora", "base_synth", "paste"):
+    for name in ("lora", "lora_covering", "base_synth", "paste"):
         rare, common = training(name, 4, task)
         assert np.array_equal(rare[:n], shots) and (rare[n:] == -1).sum() == 4 * n
         assert np.array_equal(common, draw.common)

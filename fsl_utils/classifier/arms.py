@@ -89,6 +89,10 @@ ARMS = {
         sources.Filtered("lora_filtered", "rare"),
         title="synthetic rare images that the filter keeps, beside the shots",
     ),
+    "lora_covering": Arm(
+        sources.Covering("lora_covering", "rare"),
+        title="of four times as many synthetic rare images those nearest to each shot",
+    ),
     "lora_augment": Arm(LORA, augmentation="strong", title="as lora, with strong augmentation"),
     "lora_crt": Arm(LORA, refit=True, title="as lora, then the head again on balanced real images"),
     "lora_base": Arm(

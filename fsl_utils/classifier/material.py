@@ -29,7 +29,7 @@ class Material:
         self.size, self.channels, self.seed = p.classifier_size, p.classifier_channels, p.seed
         self.pools, self.screen = plan.pools(task, p), plan.screen(task, p)
         self.most = {
-            kind: max((cell.n for cell in planned if kind in cell.pools), default=0)
+            kind: max((cell.looked for cell in planned if kind in cell.pools), default=0)
             for kind in self.pools
         }
         self.largest = round(max(p.ratios) * task.n_real)

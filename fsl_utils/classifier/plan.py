@@ -51,6 +51,11 @@ class CellRequest(Request):
         """Images added to the shots."""
         return round(self.ratio * self.task.n_real)
 
+    @property
+    def looked(self) -> int:
+        """Images of each of its pools that it looks at."""
+        return self.source.candidates(self.n)
+
     def at(self, arm: str, ratio: float) -> "CellRequest":
         """The same cell of another arm, whose pools are among its own, at another ratio."""
         source = arms.get(arm).source

@@ -39,6 +39,10 @@ class ImageSource:
         """Whether it needs an adapter."""
         return bool(set(self.pools) - {"base"})
 
+    def candidates(self, n: int) -> int:
+        """How many images of a pool it looks at to add n."""
+        return n
+
     def why_not(self, task, n: int) -> str:
         """Why it cannot add n images in a task, '' where it can."""
         return ""
@@ -188,6 +192,29 @@ class Filtered(FromPools):
 
     def facts(self, material, n: int) -> dict:
         return {"filtered": {"wanted": n, **material.counts(n)}}
+
+
+@dataclass(frozen=True)
+class Covering(FromPools):
+    """Of several times as many of the rare pool those that cover the shots."""
+
+    def params(self) -> dict:
+        from fsl_utils.classifier import covering
+
+        return {"candidates": covering.CANDIDATES}
+
+    def candidates(self, n: int) -> int:
+        from fsl_utils.classifier import covering
+
+        return covering.CANDIDATES * n
+
+    def rare(self, material, n: int) -> np.ndarray:
+        from fsl_utils.classifier import covering, features
+
+        seen, looked = material.through(features.View()), self.candidates(n)
+        shots = seen.real()[material.task.draw.shots]
+        kept = covering.choose(shots, seen.pool(self.rare_pool, looked), n)
+        return material.pool(self.rare_pool, looked)[kept]
 
 
 @dataclass(frozen=True)

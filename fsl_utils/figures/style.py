@@ -42,6 +42,7 @@ ARM_STYLE = {
     "base_synth": (SKY, "h", ":"),
     "lora": (BLUE, "o", "-"),
     "lora_filtered": (RED, "D", "-"),
+    "lora_covering": (RED, "*", "--"),
     "lora_augment": (PINK, "^", "-"),
     "lora_crt": (ORANGE, "<", "-"),
     "lora_base": (BLUE, "h", "--"),

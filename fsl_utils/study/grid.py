@@ -243,11 +243,14 @@ def nodes(runs: list[dict]) -> list[Node]:
     """
     sizes = {}
     for run in runs:
-        tuned = [ratio for name, ratio in planned(run) if arms.get(name).source.tuned]
-        most = max(tuned, default=None)
-        if most is not None:
+        looked = [
+            arms.get(name).source.candidates(round(ratio * run["n_real"]))
+            for name, ratio in planned(run)
+            if arms.get(name).source.tuned
+        ]
+        if looked:
             pool = _node("pool", run | {"n_images": 1})
-            sizes[pool] = max(round(most * run["n_real"]), sizes.get(pool, 1))
+            sizes[pool] = max(*looked, sizes.get(pool, 1))
     ordered, reports = {}, {}
     for run in runs:
         needs: tuple[Node, ...] = ()
