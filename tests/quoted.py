@@ -339,6 +339,8 @@ NUMBERS = [
             ("`padim` +.174 [+.050, +.323]", (TILES, "classifier == 'padim'")),
             ("+.174 [+.068, +.365]", (CRACKS, "classifier == 'patch_probe'")),
             ("probe gains +.099 [+.023, +.225]", (CRACKS, PROBE)),
+            ("`finetuned` +.098 [-.047, +.242]", (XRAYS, "classifier == 'finetuned'")),
+            ("+.067 [+.005, +.210] on `pv_cracks`", (CRACKS, "classifier == 'finetuned'")),
         )
     ),
     *(
