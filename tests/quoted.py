@@ -18,6 +18,7 @@ INTERVAL = "difference low high"
 RULES = "results/details/study1/adaptive.csv"
 PATTERN = "results/details/paper_pattern.csv"
 LEAKS = "results/leakage/leakage.csv"
+COVER, JUDGED = "results/covering/rivals.csv", "results/covering/judge_compared.csv"
 ADDED = "results/study2/added.csv"
 CHOSEN = "results/study2/primary.csv"
 SECOND = "results/study2/secondary.csv"
@@ -332,6 +333,28 @@ NUMBERS = [
     (
         *("results/experiments.md", "alone have .129", "results/details/paper_leakage.csv"),
         *((TILES,), "gives_away"),
+    ),
+    *(
+        ("results/experiments.md", snippet, COVER, rows, "difference low high")
+        for snippet, rows in (
+            ("| PR-AUC, probe | -.004 [-.021, +.010]", (CELLS, PROBE)),
+            ("-.027 [-.069, +.002]", (TILES, PROBE)),
+            ("-.003 [-.019, +.015]", (XRAYS, PROBE)),
+            ("**-.022** [-.041, -.003]", (CRACKS, PROBE)),
+            ("`whitened` | +.006 [-.009, +.042]", (CELLS, WHITENED)),
+            ("-.009 [-.050, +.021]", (TILES, WHITENED)),
+            ("-.015 [-.057, +.018]", (XRAYS, WHITENED)),
+            ("-.005 [-.032, +.021]", (CRACKS, WHITENED)),
+        )
+    ),
+    *(
+        ("results/experiments.md", snippet, JUDGED, rows, "difference low high")
+        for snippet, rows in (
+            ("by the judge | -.034 [-.056, -.011]", (CELLS, "measure == 'kid'")),
+            ("-.133 [-.176, -.092]", ("domain == 'chestxray14'", "measure == 'kid'")),
+            ("-.115 [-.167, -.065]", ("domain == 'magnetic_tile'", "measure == 'called_rare'")),
+            ("-.090 [-.135, -.045]", (CRACKS, "measure == 'called_rare'")),
+        )
     ),
     *(
         ("results/experiments.md", snippet, LEAKS, rows, "gives_away low high")

@@ -28,7 +28,7 @@ def table(draws=10, shift=0.3):
 def test_a_planted_change_is_shown_and_no_other():
     rows = searches.compared(table())
     assert list(rows["measure"].unique()) == list(searches.MEASURES) and len(rows) == 10
-    shown = rows[rows["verdict"] == "better"]
+    shown = rows[rows["verdict"] == "more"]
     assert set(shown["try"]) == {"diversity 1"} and len(shown) == 5
     assert (rows[rows["try"] == "gate 8"]["verdict"] == "cannot tell").all()
 

@@ -1,4 +1,6 @@
-"""Ways of training on the same images: what each changes beside the recipe it starts from."""
+"""Ways to use the same pools: what each changes beside the recipe it starts from."""
+
+import itertools
 
 import pandas as pd
 
@@ -14,18 +16,25 @@ QUESTIONS = {
     ],
     "grow": [("grow", "lora"), ("grow", "grow_any")],
     "anneal": [("anneal", "lora")],
+    "covering": [("lora_covering", "lora")],
 }
 
 
 def verdicts(studies: list[Resampled]) -> pd.DataFrame:
-    """One family a study and `question`; pairs that were not run are left out.
-
-    Columns as of `contrasts.contrast`, and those of a family.
+    """One family a `question`, over all studies, at the largest ratio. Pairs that were not run are
+    left out. Columns as of `contrasts.contrast`, and those of a family.
     """
     families = []
-    for study in studies:
-        for question, pairs in QUESTIONS.items():
-            keys = [[study.at(arm, contrasts.PRIMARY[1]) for arm in pair] for pair in pairs]
-            rows = [contrasts.contrast(study, a, b) for a, b in keys if a and b]
-            families.append(contrasts.family(rows).assign(question=question))
+    for question, pairs in QUESTIONS.items():
+        rows = []
+        for study, (arm, control) in itertools.product(studies, pairs):
+            key, rival = (study.at(name, largest(study)) for name in (arm, control))
+            if key and rival:
+                rows.append(contrasts.contrast(study, key, rival))
+        families.append(contrasts.family(rows).assign(question=question))
     return pd.concat(families, ignore_index=True)
+
+
+def largest(study: Resampled) -> float:
+    """The largest ratio that was run."""
+    return max(ratio for _, ratio in study.replicates)

@@ -21,7 +21,7 @@ def compared(table: pd.DataFrame) -> pd.DataFrame:
     """Every try minus the first, one family a `measure`; none where there is one try alone.
 
     table: of `study.search`. Columns try, measure, first (its mean), difference, low, high (over
-    draws), n_draws, p (NaN below MIN_DRAWS draws), p_holm and verdict, in which better means more.
+    draws), n_draws, p (NaN below MIN_DRAWS draws), p_holm and verdict: more, less, or none.
     """
     families = []
     for measure in MEASURES:
@@ -29,7 +29,8 @@ def compared(table: pd.DataFrame) -> pd.DataFrame:
         first, *others = table["try"].unique()
         rows = [_contrast(values[[first, name]].dropna()) for name in others]
         families.append(contrasts.family([row | {"measure": measure} for row in rows if row]))
-    return pd.concat(families, ignore_index=True)
+    changes = pd.concat(families, ignore_index=True)
+    return changes.replace({"verdict": {"better": "more", "worse": "less"}})
 
 
 def _contrast(pair: pd.DataFrame) -> dict:

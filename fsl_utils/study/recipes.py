@@ -1,4 +1,4 @@
-"""What each way of training on the same images changes, from finished tables.
+"""What each way to use the same pools changes, from finished tables.
 
 python -m fsl_utils.study.recipes results/recipes/tables
 """
@@ -19,18 +19,21 @@ PLACE = Path("results/recipes")
 
 
 def write(folders: list[Path], out: Path) -> str:
-    """Write the page, named like its folder, recipes.csv, gains.csv and the figure into `out`."""
+    """Write the page, named like its folder, rivals.csv, gains.csv and the figure into `out`."""
     cells, scores = read_several(folders)
     studies = [resample(part, scores) for part in split_studies(cells)]
-    gains = pd.concat([contrasts.against(study, "real") for study in studies], ignore_index=True)
+    gains = pd.concat(
+        [contrasts.against(study, "real", recipes.largest(study)) for study in studies],
+        ignore_index=True,
+    )
     verdicts = recipes.verdicts(studies)
     style.apply()
     style.save(results.overview(gains), out / "gains", gains)
-    style.save_table(out / "recipes", verdicts)
+    style.save_table(out / "rivals", verdicts)
     text = pages.page(gains, verdicts)
     store.write_text(out / f"{out.name}.md", text)
     return text
 
 
 if __name__ == "__main__":
-    page.command(write, "ways of training on the same images", PLACE)
+    page.command(write, "ways to use the same pools", PLACE)
