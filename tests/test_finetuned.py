@@ -5,8 +5,10 @@ from sklearn.metrics import roc_auc_score
 from torchvision.models import resnet18
 
 from fsl_utils import StudyError
-from fsl_utils.classifier import features, finetuned
+from fsl_utils.classifier import arms, features, finetuned
 from fsl_utils.classifier.training import TrainingSet
+
+LORA = arms.get("lora")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def training(bars):
 
 def trained(training, steps, seed=0, network=features.NAME, net=None):
     model = finetuned.tail(net or features.network(network), network)
-    states = list(finetuned.train(training, model, steps=steps, seed=seed))
+    states = list(finetuned.train(training, model, LORA, steps=steps, seed=seed))
     assert [state["step"] for state in states] == list(range(steps + 1))
     return model
 
@@ -72,22 +74,22 @@ def test_the_contrastive_loss_draws_the_domains_of_a_class_together(training):
     shifted = training.inputs + np.where(made, 1.0, 0.0)[:, None, None, None, None].astype("f2")
     mixed = TrainingSet(shifted, training.labels, np.where(made, "", training.groups))
     apart = {}
-    for loss in ("bce", "contrastive"):
+    for arm in ("lora", "contrastive"):
         model = finetuned.tail(features.network())
-        list(finetuned.train(mixed, model, steps=12, seed=0, loss=loss))
+        list(finetuned.train(mixed, model, arms.get(arm), steps=12, seed=0))
         with torch.inference_mode():
             pooled = model.pooled(torch.from_numpy(shifted[:, 0]).float())
         near = torch.nn.functional.normalize(pooled, dim=1)
         rare = mixed.labels == 1
-        apart[loss] = (near[rare & made].mean(0) - near[rare & ~made].mean(0)).norm().item()
+        apart[arm] = (near[rare & made].mean(0) - near[rare & ~made].mean(0)).norm().item()
         assert roc_auc_score(mixed.labels, finetuned.score(model, shifted[:, 0])) > 0.9
-    assert apart["contrastive"] < apart["bce"]
+    assert apart["contrastive"] < apart["lora"]
 
 
 def test_images_without_weight_are_not_drawn(training):
     weights = np.where(np.arange(48) % 2, 1.0, 0.0)
     half = TrainingSet(training.inputs, training.labels, training.groups, weights)
-    rows, variants = next(finetuned._batches(half, 0, 1, False))
+    rows, variants = next(finetuned._batches(half, LORA, None, 1, 0))
     assert (rows % 2 == 1).all() and half.labels[rows].sum() == len(rows) / 2
     assert set(variants) == {0, 1}
 
@@ -109,9 +111,9 @@ def test_bad_input_is_named(training):
     flat = TrainingSet(training.inputs[:, 0], training.labels, training.groups)
     model = finetuned.tail(features.network())
     with pytest.raises(StudyError, match="expected \\[N, variants, C, h, w\\]"):
-        next(finetuned.train(flat, model, steps=1, seed=0))
+        next(finetuned.train(flat, model, LORA, steps=1, seed=0))
     with pytest.raises(StudyError, match="steps is 0"):
-        next(finetuned.train(training, model, steps=0, seed=0))
+        next(finetuned.train(training, model, LORA, steps=0, seed=0))
     with pytest.raises(StudyError, match="not finite"):
         finetuned.score(model, np.full((2, 112, 4, 4), np.nan, np.float16))
 
@@ -123,10 +125,10 @@ def test_grown_images_are_drawn_once_validation_stalls(training, monkeypatch):
     real = TrainingSet(*(part[~made] for part in (mixed.inputs, mixed.labels, mixed.groups)))
     maps, labels = training.inputs[:, 0], training.labels
 
-    def grown(training, labels, rule="unsure"):
+    def grown(training, labels, arm="grow"):
         model = finetuned.tail(features.network())
-        found = {"grow": rule, "validation": (maps, labels)}
-        list(finetuned.train(training, model, steps=41, seed=0, **found))
+        looked = maps, labels
+        list(finetuned.train(training, model, arms.get(arm), steps=41, seed=0, validation=looked))
         return finetuned.score(model, maps)
 
     alone = finetuned.score(trained(real, 41), maps)
@@ -136,13 +138,13 @@ def test_grown_images_are_drawn_once_validation_stalls(training, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(finetuned.Growth, "look", lambda *_: None)
         assert np.array_equal(grown(mixed, labels), alone)
-    assert not np.array_equal(turned, grown(mixed, 1 - labels, "any"))
+    assert not np.array_equal(turned, grown(mixed, 1 - labels, "grow_any"))
 
 
 def test_annealed_images_leave_the_batches(training):
     groups = np.where(np.arange(48) % 2, "real", "")
     mixed = TrainingSet(training.inputs, training.labels, groups)
-    drawn = [rows for rows, _ in finetuned._batches(mixed, 0, 40, True)]
+    drawn = [rows for rows, _ in finetuned._batches(mixed, arms.get("anneal"), None, 40, 0)]
     made = np.array([(groups[rows] == "").mean() for rows in drawn])
     assert made[:5].mean() > 0.35 and (made[30:] == 0).all()
     assert made[:15].mean() > made[15:30].mean()

@@ -42,11 +42,9 @@ class FineTuned(Classifier):
         steps = finetuned.train(
             training,
             finetuned.tail(features.network()),
+            cell.recipe,
             steps=cell.settings["steps"],
             seed=cell.seed * 1000 + draw.number,
-            anneal=cell.recipe.anneal,
-            loss=cell.recipe.loss,
-            grow=cell.recipe.grow,
             validation=(maps[draw.choosing], draw.labels[draw.choosing]),
             device=material.device,
         )

@@ -20,7 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fsl_utils import StudyError
 from fsl_utils.classifier import contrastive, features, probe
-from fsl_utils.classifier.arms import CONTRASTIVE, GROWTH
+from fsl_utils.classifier.arms import CONTRASTIVE, GROWTH, Arm
 from fsl_utils.classifier.growing import Growth
 from fsl_utils.classifier.training import TrainingSet, balance, check_finite
 
@@ -94,22 +94,19 @@ def _fold(module: torch.nn.Module) -> torch.nn.Module:
 def train(
     training: TrainingSet,
     model: Tail,
+    arm: Arm,
     *,
     steps: int,
     seed: int,
-    anneal: bool = False,
-    loss: str = "bce",
-    grow: str = "",
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     device: str = "cpu",
 ) -> Iterator[dict]:
     """Train a `tail` on maps [N, V, C, h, w] of V variants; yields {step, loss, model}.
 
     Step 0 is the fit of the head. Each batch holds as many rare as common images, drawn by their
-    weights; the last step is the result. The same seed and threads give the same weights. anneal:
-    the weight of made images falls to none over the first three quarters of the steps. loss: bce,
-    or contrastive (see `contrastive`) beside it. grow: the rule by which made images join (see
-    `growing`), who looks at `validation`: maps [M, C, h, w] of the first view, and labels.
+    weights; the last step is the result. The same seed and threads give the same weights. arm: its
+    loss, and whether made images leave or join. validation: maps [M, C, h, w] of the first view
+    and labels [M], which an arm that grows looks at.
     """
     if np.ndim(training.inputs) != 5:
         raise StudyError(
@@ -118,18 +115,18 @@ def train(
     if steps < 1:
         raise StudyError(f"steps is {steps}: at least 1 is needed")
     model.to(device)
-    growth = Growth(~training.real, grow, seed) if grow else None
+    growth = Growth(~training.real, arm.grow, seed) if arm.grow else None
     _fit_head(_part(training, growth.in_use) if growth else training, model, device)
     yield {"step": 0, "loss": float("nan"), "model": model}
     parameters = [p for p in model.parameters() if p.requires_grad]
     rate = SETTINGS["learning_rate"]
     optimiser = torch.optim.AdamW(parameters, rate, weight_decay=SETTINGS["weight_decay"])
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
-    for step, (rows, variants) in enumerate(_batches(training, seed, steps, anneal, growth)):
+    for step, (rows, variants) in enumerate(_batches(training, arm, growth, steps, seed)):
         if growth and step % GROWTH["every"] == 0:
             _look(growth, model, training, validation, device)
         maps, target = training.inputs[rows, variants], torch.from_numpy(training.labels[rows])
-        if loss == "contrastive":
+        if arm.loss == "contrastive":
             value = _contrastive(model, maps, target.to(device), training.real[rows], device)
         else:
             value = _entropy(_forward(model, maps, device), target.to(device))
@@ -186,13 +183,16 @@ def _fit_head(training: TrainingSet, model: Tail, device: str) -> None:
 
 
 def _batches(
-    training: TrainingSet, seed: int, steps: int, anneal: bool, growth: Growth | None = None
+    training: TrainingSet, arm: Arm, growth: Growth | None, steps: int, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows and variants of one batch after another, half of each class, by weight."""
+    """Rows and variants of one batch after another, half of each class, by weight.
+
+    Where the arm anneals, that of made images falls to none over three quarters of the steps.
+    """
     rng, half = np.random.default_rng(seed), SETTINGS["batch"] // 2
     classes = [np.flatnonzero(training.labels == c) for c in (1, 0)]
     for step in range(steps):
-        left = max(0.0, 1 - step / (0.75 * steps)) if anneal else 1.0
+        left = max(0.0, 1 - step / (0.75 * steps)) if arm.anneal else 1.0
         kept = np.where(training.real, 1.0, left)
         share = balance(training.labels, training.share * (growth.in_use if growth else kept))
         rows = [rng.choice(c, half, p=2 * share[c]) for c in classes]

@@ -14,6 +14,7 @@ from sklearn.metrics import average_precision_score
 
 from fsl_utils.classifier import (
     anomaly,
+    arms,
     calibrated,
     detectors,
     features,
@@ -118,7 +119,9 @@ class Bench:
         labels, groups = self.draw.labels[self.rows], self.draw.groups[self.rows]
         model = finetuned.tail(features.network())
         training = TrainingSet(maps, labels, groups)
-        for last in finetuned.train(training, model, steps=STEPS, seed=self.draw.number):
+        for last in finetuned.train(
+            training, model, arms.get("real"), steps=STEPS, seed=self.draw.number
+        ):
             model = last["model"]
         return finetuned.score(model, self.of(views[0])[held])
 
