@@ -162,15 +162,7 @@ def similar(table: pd.DataFrame, pixels: np.ndarray, false_alarm: float = FALSE_
     at = int(np.argmax(above <= false_alarm * different.sum()))
     threshold = float(_BINS[at])
 
-    found = []
-    for block, values in _blocks(vectors, sides[1], sides[0]):
-        one = pictures[block][:, None] == pictures[sides[0]]
-        i, j = np.nonzero((values >= threshold) | one)
-        columns = {"image": block[i], "other": sides[0][j], "similarity": values[i, j]}
-        found.append(pd.DataFrame(columns | {"identical": one[i, j]}))
-    pairs = pd.concat(found).sort_values(
-        ["identical", "similarity"], ascending=False, kind="stable", ignore_index=True
-    )
+    pairs = _across(vectors, pictures, sides, threshold)
     identical, flagged = int(pairs["identical"].sum()), int((~pairs["identical"]).sum())
     pairs = pairs.head(LISTED)
     pairs.insert(3, "same_group", groups[pairs["image"]] == groups[pairs["other"]])
@@ -186,6 +178,22 @@ def similar(table: pd.DataFrame, pixels: np.ndarray, false_alarm: float = FALSE_
         len(sides[0]) * len(sides[1]),
         pairs,
         _unjudged(groups, different.sum(), names),
+    )
+
+
+def _across(
+    vectors: np.ndarray, pictures: np.ndarray, sides: list[np.ndarray], threshold: float
+) -> pd.DataFrame:
+    """Pairs of a test image and an `other` of development at or above the threshold, or of one
+    picture, the likest first."""
+    found = []
+    for block, values in _blocks(vectors, sides[1], sides[0]):
+        one = pictures[block][:, None] == pictures[sides[0]]
+        i, j = np.nonzero((values >= threshold) | one)
+        columns = {"image": block[i], "other": sides[0][j], "similarity": values[i, j]}
+        found.append(pd.DataFrame(columns | {"identical": one[i, j]}))
+    return pd.concat(found).sort_values(
+        ["identical", "similarity"], ascending=False, kind="stable", ignore_index=True
     )
 
 
