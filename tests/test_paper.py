@@ -123,3 +123,36 @@ def test_the_figure_has_the_papers_values_beside_ours(folds):
         line for line in axes["F1, each with its own threshold"].lines if line.get_marker() == "x"
     ]
     assert not own  # the paper has no such figure
+
+
+@pytest.fixture(scope="module")
+def both():
+    """A gain by image that is none by group."""
+    planted = (("image", 1.2), ("group", 0.0))
+    parts = [
+        study(2, {("real", 0.0): 0.0, ("lora", 4.0): gain}, evaluated_on="fold", protocol=split)
+        for split, gain in planted
+    ]
+    return tuple(pd.concat(frames, ignore_index=True) for frames in zip(*parts))
+
+
+def test_what_images_add_stands_by_split(both):
+    rows = paper.added(*both).set_index("protocol")
+    means = both[0].groupby(["protocol", "arm"])["pr_auc"].mean()
+    for split in ("image", "group"):
+        assert rows.loc[split, "control_level"] == pytest.approx(means[split, "real"])
+        gained = means[split, "lora"] - means[split, "real"]
+        assert rows.loc[split, "difference"] == pytest.approx(gained)
+    assert rows.loc["image", "low"] > 0 > rows.loc["group", "low"]
+    line = pages.added(paper.added(*both)).cells.iloc[1]
+    assert line["arm"] == "lora 4x" and line["by image"].startswith("+")
+    assert line["by image"] != line["by group"]
+    assert paper.added(*study(2)).empty  # no outer fold
+
+
+def test_the_figure_has_a_mark_a_split(both):
+    rows = paper.added(*both)
+    (axis,) = pages.splits(rows).axes
+    drawn = {float(x) for line in axis.lines for x in line.get_xdata()}
+    assert set(rows["difference"]) <= drawn
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["lora 4x"]

@@ -10,7 +10,8 @@ import itertools
 import pandas as pd
 
 from fsl_utils import ROOT
-from fsl_utils.analysis import claims
+from fsl_utils.analysis import claims, contrasts
+from fsl_utils.analysis.resampling import resample
 from fsl_utils.analysis.tables import POOL_COLUMNS, TASK_COLUMNS, setting, split_studies
 
 REPORTED = ROOT / "results" / "paper_reported.csv"
@@ -83,3 +84,21 @@ def parted(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
         return found
     found = found[found["claim"].isin(PARTED)]
     return found.assign(quantity=found["claim"].map(PARTED)).reset_index(drop=True)
+
+
+def added(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """What each arm adds to `real` on outer folds of the paper's tasks, by split.
+
+    Columns as of `contrasts.gains`, and `control_level`, the PR-AUC of `real`. One family an arm of
+    a study. Empty where no fold was run.
+    """
+    tasks = reported()[TASK].drop_duplicates()
+    folds = cells[cells["evaluated_on"] == "fold"].merge(tasks, on=TASK)
+    if folds.empty:
+        return pd.DataFrame()
+    families = []
+    for part in split_studies(folds):
+        study = resample(part, scores)
+        level = study.points.loc[("real", 0.0)].mean()
+        families.append(contrasts.gains(study, "real").assign(control_level=level))
+    return pd.concat(families, ignore_index=True)

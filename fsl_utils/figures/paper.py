@@ -1,12 +1,14 @@
 """The paper's table beside ours, and what of its pattern is threshold, leakage, or stays."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fsl_utils.analysis import claims, paper
+from fsl_utils.analysis import claims, contrasts, paper
 from fsl_utils.figures import results, style, table, words
 
+SPLITS = {"group": style.BLUE, "image": style.RED}
 _SAME = ["domain", "rare_class", "protocol", "classifier", "n_real", "backbone", "base"]
 
 
@@ -74,13 +76,7 @@ def figure(rows: pd.DataFrame) -> Figure:
                 axis.plot(changes[metric], studies.index(study), "x", color=style.BLACK)
         for study, part in ours.items():
             for row in part[part["quantity"] == metric].to_dict("records"):
-                results.difference(
-                    axis,
-                    row,
-                    studies.index(study),
-                    style.RED if row["protocol"] == "image" else style.BLUE,
-                    "o",
-                )
+                results.difference(axis, row, studies.index(study), SPLITS[row["protocol"]], "o")
         axis.axvline(0, color="0.3", linewidth=0.7)
         axis.set_yticks(range(len(studies)), studies)
         axis.set_ylim(len(studies) - 0.4, -0.6)
@@ -90,6 +86,52 @@ def figure(rows: pd.DataFrame) -> Figure:
         fontsize=7,
     )
     return shown
+
+
+def splits(rows: pd.DataFrame) -> Figure:
+    """What each arm adds to `real`, a panel a task and classifier, a row an arm and ratio, blue by
+    group, red by image. rows: of `paper.added`. Filled by the one rule."""
+    parts = dict(list(rows.groupby([rows.apply(words.task, axis=1), "classifier", "n_draws"])))
+    titles = [f"{task}\n{who}, {n} draw{'s' * (n > 1)} of five folds" for task, who, n in parts]
+    arms = list(dict.fromkeys(words.arm(row) for row in rows.to_dict("records")))
+    figure, axes = style.small_multiples(titles, 0.2 * len(arms) + 0.3, 2, sharex=True, sharey=True)
+    for axis, part in zip(axes, parts.values()):
+        for row in part.to_dict("records"):
+            shift = 0.15 if row["protocol"] == "image" else -0.15
+            at = arms.index(words.arm(row)) + shift
+            results.difference(axis, row, at, SPLITS[row["protocol"]], "o")
+        axis.axvline(0, color="0.3", linewidth=0.7)
+        axis.set_yticks(range(len(arms)), arms)
+        axis.set_ylim(len(arms) - 0.4, -0.6)
+    handles = [plt.Line2D([], [], color=colour, marker="o") for colour in SPLITS.values()]
+    style.legend(
+        figure,
+        handles,
+        [f"split by {name}" for name in SPLITS],
+        f"PR-AUC minus real\n({words.FILLED})",
+    )
+    return figure
+
+
+def added(rows: pd.DataFrame) -> table.Table:
+    """What each arm adds to `real`, a column a split. rows: of `paper.added`. Bold by the one
+    rule."""
+    lines, marks = [], []
+    for (task, classifier), part in rows.groupby([rows.apply(words.task, axis=1), "classifier"]):
+        named = {"task": task, "classifier": classifier}
+        real = part.drop_duplicates("protocol").set_index("protocol")["control_level"]
+        levels = {f"by {name}": table.number(level, "") for name, level in real.items()}
+        lines.append(named | {"arm": "real"} | levels)
+        marks.append({})
+        for (arm, ratio), pair in part.groupby(["arm", "ratio"]):
+            records = {f"by {row['protocol']}": row for row in pair.to_dict("records")}
+            told = {split: table.interval(row) for split, row in records.items()}
+            lines.append(named | {"arm": f"{arm} {ratio:g}x"} | told)
+            marks.append({s: row["verdict"] in contrasts.SHOWN for s, row in records.items()})
+    cells = pd.DataFrame(lines).fillna("")
+    bold = pd.DataFrame(marks, cells.index).reindex(columns=cells.columns)
+    foot = f"real: its PR-AUC; every other arm: minus real. {table.FOOT}"
+    return table.Table(cells, bold.eq(True), foot)
 
 
 def _named(row: pd.Series) -> str:

@@ -17,10 +17,12 @@ PLACE = Path("results/details")
 
 
 def write(folders: list[Path], out: Path) -> str:
-    """Write paper_table.md and .csv, paper_pattern.csv and .png into `out`; returns the page."""
+    """Write paper_table (.md, .csv), paper_pattern and paper_splits (.csv, .png) into `out`; the
+    page."""
     cells, scores = read_several(folders)
     rows, pattern = paper.table(cells), paper.parted(cells, scores)
     theirs = cells[cells["domain"].isin(paper.reported()["domain"])]
+    added = paper.added(cells, scores)
     leaks = leakage.given_away(theirs, scores)
     parts = ["# The paper's table, by its protocol and by ours", pages.beside(rows).markdown()]
     if len(pattern):
@@ -28,6 +30,10 @@ def write(folders: list[Path], out: Path) -> str:
         parts += [_THRESHOLD, _FIGURE, pages.pattern(pattern).markdown()]
         style.apply()
         style.save(pages.figure(pattern), out / "paper_pattern", pattern)
+    if len(added):
+        parts += [_ADDED, pages.added(added).markdown()]
+        style.apply()
+        style.save(pages.splits(added), out / "paper_splits", added)
     if len(leaks):
         parts += [_LEAKAGE, leakage_pages.page(leaks).markdown()]
         style.save_table(out / "paper_leakage", leaks)
@@ -42,6 +48,12 @@ _THRESHOLD = """## What is threshold
 F1 and recall at .5 rise wherever scores shift up. F1 at a threshold of its own and PR-AUC do not
 know a shift: what is left there stays."""
 _FIGURE = "![what 4x changes, by metric](paper_pattern.png)"
+_ADDED = """## What images add, split by image and by group
+
+Outer folds, the paper's way: by image an image of the same tile or patient may train adapter and
+classifier. The same arms, folds of whole tiles or patients beside it.
+
+![what each arm adds, by split](paper_splits.png)"""
 _LEAKAGE = """## What is leakage
 
 The real shots alone, split by image and by group."""
