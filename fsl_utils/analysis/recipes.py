@@ -14,6 +14,7 @@ QUESTIONS = {
         ("contrastive", "contrastive_real"),
         ("contrastive_real", "real"),
     ],
+    "synthesis": [("synth_both", "real_base"), ("synth_both", "lora_base"), ("lora", "base_synth")],
     "grow": [("grow", "lora"), ("grow", "grow_any")],
     "anneal": [("anneal", "lora")],
     "covering": [("lora_covering", "lora")],
