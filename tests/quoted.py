@@ -18,6 +18,10 @@ INTERVAL = "difference low high"
 RULES = "results/details/study1/adaptive.csv"
 PATTERN = "results/details/paper_pattern.csv"
 LEAKS = "results/leakage/leakage.csv"
+SPLITS, TABLE = "results/details/paper_splits.csv", "results/details/paper_table.csv"
+BY_IMAGE, BY_GROUP = "protocol == 'image'", "protocol == 'group'"
+RESNET, TUNED = "classifier == 'resnet18'", "classifier == 'finetuned'"
+RIVALS, ALL_MINUS_REAL = "results/recipes/rivals.csv", "results/recipes/gains.csv"
 COVER, JUDGED = "results/covering/rivals.csv", "results/covering/judge_compared.csv"
 ADDED = "results/study2/added.csv"
 CHOSEN = "results/study2/primary.csv"
@@ -39,6 +43,11 @@ DRAWS = f"{PROBE} and arm == 'real' and draw < 10 and {TILES}"
 
 def arm(name: str, ratio: int = 4) -> str:
     return f"arm == '{name}' and ratio == {ratio}"
+
+
+def pair(name: str, control: str) -> str:
+    """The row of an arm beside its rival."""
+    return f"arm == '{name}' and control == '{control}'"
 
 
 def way(classifier: str, arm: str, ratio: int = 4, weight: float = 0, shots: int = 20) -> str:
@@ -86,9 +95,8 @@ NUMBERS = [
         for snippet, task, classifier, name, columns in (
             ("probe by +.047", XRAYS, OLD, "synth_both", "difference"),
             ("today's by +.007 [-.041, +.060]", XRAYS, PROBE, "synth_both", INTERVAL),
-            ("today's probe by -.033", CELLS, PROBE, "lora_filtered", "difference"),
+            ("`lora_filtered` at 4x -.033", CELLS, PROBE, "lora_filtered", "difference"),
             ("cells, -.087", TILES, PROBE, "lora_filtered", "difference"),
-            ("tiles, -.006", XRAYS, PROBE, "lora_filtered", "difference"),
         )
     ),
     *(
@@ -314,25 +322,89 @@ NUMBERS = [
         )
     ),
     *(
-        ("results/experiments.md", snippet, PATTERN, (claim, rare), INTERVAL)
-        for snippet, claim, rare in (
-            ("five draws | +.255 [-.071, +.574]", AT_HALF, CRACK),
-            ("+.363 [+.004, +.643]", "quantity == 'recall at .5'", CRACK),
-            ("+.025 [-.618, +.539]", "quantity.str.startswith('F1, each')", CRACK),
-            ("-.031 [-.598, +.354] |", RANKED, CRACK),
-            ("ten draws | -.044 [-.091, +.002]", AT_HALF, f"{XRAYS} and {PROBE}"),
+        ("results/experiments.md", snippet, PATTERN, (claim, CRACK, PROBE), INTERVAL)
+        for snippet, claim in (
+            ("F1 +.255 [-.071, +.574]", AT_HALF),
+            ("PR-AUC -.031 [-.598, +.354]", RANKED),
         )
     ),
     *(
-        ("results/experiments.md", snippet, PATTERN, (RANKED, PROBE, split, TILES), INTERVAL)
-        for snippet, split in (
-            ("there: -.019 [-.061, +.020]", "protocol == 'image'"),
-            ("by image, -.027 [-.143, +.069]", "protocol == 'group'"),
+        ("README.md", snippet, SPLITS, (split, RESNET, arm(name, 20)), columns)
+        for snippet, split, name, columns in (
+            ("+.264 [+.150, +.358]", BY_IMAGE, "lora", INTERVAL),
+            ("repeated shots by +.270", BY_IMAGE, "duplicate", "difference"),
+            ("+.007 [-.068, +.168]", BY_GROUP, "lora", INTERVAL),
+        )
+    ),
+    *(
+        ("results/experiments.md", snippet, SPLITS, (split, who, arm(name, ratio)), INTERVAL)
+        for snippet, split, who, name, ratio in (
+            ("+.270 [+.156, +.360]", BY_IMAGE, RESNET, "duplicate", 20),
+            ("+.123 [+.012, +.220]", BY_IMAGE, RESNET, "lora", 4),
+            ("-.023 [-.063, +.087]", BY_GROUP, RESNET, "lora", 4),
+            ("+.264 [+.150, +.358]", BY_IMAGE, RESNET, "lora", 20),
+            ("+.007 [-.068, +.168]", BY_GROUP, RESNET, "lora", 20),
+            ("-.081 [-.144, -.011]", BY_GROUP, RESNET, "duplicate", 20),
+            ("+.275 [+.158, +.377]", BY_IMAGE, RESNET, "synth_only", 20),
+            ("-.014 [-.057, +.127]", BY_GROUP, RESNET, "synth_only", 20),
+            ("-.063 [-.114, -.025]", BY_IMAGE, TUNED, "lora", 4),
+            ("-.165 [-.271, +.048]", BY_GROUP, TUNED, "lora", 4),
+            ("-.081 [-.142, -.035]", BY_IMAGE, TUNED, "lora", 20),
+            ("-.244 [-.374, +.009]", BY_GROUP, TUNED, "lora", 20),
+            ("-.240 [-.340, -.154]", BY_IMAGE, TUNED, "synth_only", 20),
+            ("-.250 [-.370, -.061]", BY_GROUP, TUNED, "synth_only", 20),
+            ("-.209 [-.300, -.131]", BY_IMAGE, TUNED, "base_synth", 20),
+            ("-.348 [-.496, -.166]", BY_GROUP, TUNED, "base_synth", 20),
+            ("+.005 [-.014, +.030]", BY_IMAGE, TUNED, "duplicate", 4),
+            ("-.028 [-.079, +.042]", BY_GROUP, TUNED, "duplicate", 4),
+            ("+.002 [-.037, +.040]", BY_IMAGE, TUNED, "duplicate", 20),
+            ("-.052 [-.091, +.029]", BY_GROUP, TUNED, "duplicate", 20),
+        )
+    ),
+    *(
+        ("results/experiments.md", snippet, TABLE, (BY_IMAGE, TUNED, CRACK, arm(*key)), "f1 recall")
+        for snippet, key in (
+            ("`finetuned` has .843 and .741", ("real", 0)),
+            (".825 and .776", ("lora", 4)),
+        )
+    ),
+    *(
+        ("results/experiments.md", snippet, RIVALS, (row, domain), INTERVAL)
+        for row, domain, snippet in (
+            (pair("contrastive", "synth_both"), CELLS, "`synth_both` | +.001 [-.055, +.038]"),
+            (pair("contrastive", "synth_both"), XRAYS, "+.002 [-.026, +.032]"),
+            (pair("contrastive", "synth_both"), CRACKS, "-.007 [-.060, +.027]"),
+            (pair("contrastive_real", "real"), TILES, "+.029 [-.002, +.074]"),
+            (pair("contrastive_real", "real"), XRAYS, "+.026 [-.001, +.057]"),
+            (pair("contrastive_real", "real"), CRACKS, "-.020 [-.047, +.002]"),
+            (pair("grow", "lora"), CELLS, "minus `lora` | -.007 [-.067, +.043]"),
+            (pair("grow", "lora"), XRAYS, "-.026 [-.063, +.013]"),
+            (pair("grow", "grow_any"), CELLS, "`grow_any` | -.006 [-.028, +.022]"),
+            (pair("grow", "grow_any"), CRACKS, "+.003 [-.016, +.019]"),
+            (pair("anneal", "lora"), CELLS, "`anneal` minus `lora` | +.007 [-.021, +.043]"),
+            (pair("anneal", "lora"), TILES, "+.018 [-.030, +.074]"),
+        )
+    ),
+    *(
+        ("results/experiments.md", snippet, ALL_MINUS_REAL, (arm("synth_both"), domain), INTERVAL)
+        for domain, snippet in (
+            (CELLS, "+.004 [-.065, +.061]"),
+            (TILES, "+.039 [-.016, +.093]"),
+            (XRAYS, "+.060 [-.005, +.131]"),
+            (CRACKS, "-.017 [-.070, +.082]"),
+        )
+    ),
+    *(
+        ("results/experiments.md", snippet, ALL_MINUS_REAL, (arm(name), XRAYS), INTERVAL)
+        for name, snippet in (
+            ("real_more", "brings +.103 [+.031, +.180]"),
+            ("real_base", "bring +.007 [-.025, +.046]"),
+            ("base_synth", "bring +.032 [-.026, +.092]"),
         )
     ),
     (
-        *("results/experiments.md", "alone have .129", "results/details/paper_leakage.csv"),
-        *((TILES,), "gives_away"),
+        *("results/experiments.md", "it is +.052 [-.005, +.115]", RIVALS),
+        *((pair("synth_both", "real_base"), XRAYS), INTERVAL),
     ),
     *(
         ("results/experiments.md", snippet, COVER, rows, "difference low high")
