@@ -341,6 +341,7 @@ NUMBERS = [
         for snippet, split, who, name, ratio in (
             ("+.270 [+.156, +.360]", BY_IMAGE, RESNET, "duplicate", 20),
             ("+.204 [+.105, +.291]", BY_IMAGE, RESNET, "duplicate", 4),
+            ("-.049 [-.091, -.006]", BY_GROUP, RESNET, "duplicate", 4),
             ("-.344 [-.456, -.229]", BY_IMAGE, RESNET, "base_synth", 20),
             ("+.123 [+.012, +.220]", BY_IMAGE, RESNET, "lora", 4),
             ("-.023 [-.063, +.087]", BY_GROUP, RESNET, "lora", 4),
