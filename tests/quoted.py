@@ -18,6 +18,7 @@ INTERVAL = "difference low high"
 RULES = "results/details/study1/adaptive.csv"
 PATTERN = "results/details/paper_pattern.csv"
 LEAKS = "results/leakage/leakage.csv"
+GATE = "results/searches/chestxray14_gate_compared.csv"
 SPLITS, TABLE = "results/details/paper_splits.csv", "results/details/paper_table.csv"
 BY_IMAGE, BY_GROUP = "protocol == 'image'", "protocol == 'group'"
 RESNET, TUNED = "classifier == 'resnet18'", "classifier == 'finetuned'"
@@ -420,6 +421,15 @@ NUMBERS = [
             ("-.009 [-.050, +.021]", (TILES, WHITENED)),
             ("-.015 [-.057, +.018]", (XRAYS, WHITENED)),
             ("-.005 [-.032, +.021]", (CRACKS, WHITENED)),
+        )
+    ),
+    *(
+        ("results/experiments.md", snippet, GATE, (f"measure == '{measure}'",), f"first {INTERVAL}")
+        for measure, snippet in (
+            ("kid", "| .552 | -.086 [-.106, -.069]"),
+            ("called_rare", "| .987 | -.049 [-.067, -.032]"),
+            ("distance_synthetic_synthetic", "| .875 | -.024 [-.038, -.009]"),
+            ("auroc_synthetic", "| .998 | +.000 [-.000, +.001]"),
         )
     ),
     *(
