@@ -148,6 +148,8 @@ def test_what_images_add_stands_by_split(both):
     assert line["arm"] == "lora 4x" and line["by image"].startswith("+")
     assert line["by image"] != line["by group"]
     assert paper.added(*study(2)).empty  # no outer fold
+    alone = both[0][both[0]["arm"] == "lora"]
+    assert paper.added(alone, both[1][both[1]["cell"].isin(alone["cell"])]).empty  # no `real`
 
 
 def test_the_figure_has_a_mark_a_split(both):

@@ -20,6 +20,7 @@ ARMS = ("real", "lora", "synth_only")
 PAPER_VALUES = ("f1", "pr_auc", "recall")  # at .5
 VALUES = (*PAPER_VALUES, "f1_at_threshold")
 PAPER = "paper"
+REAL = ("real", 0.0)
 # What grids/paper_protocol.yaml asks: each stands in the table, run or not.
 ASKED = list(itertools.product(("image", "group"), ("resnet18", "finetuned")))
 # Claims of `claims` that part a threshold from a ranking.
@@ -90,15 +91,15 @@ def added(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """What each arm adds to `real` on outer folds of the paper's tasks, by split.
 
     Columns as of `contrasts.gains`, and `control_level`, the PR-AUC of `real`. One family an arm of
-    a study. Empty where no fold was run.
+    a study. Empty where no fold was run with
+    `real`.
     """
     tasks = reported()[TASK].drop_duplicates()
     folds = cells[cells["evaluated_on"] == "fold"].merge(tasks, on=TASK)
-    if folds.empty:
-        return pd.DataFrame()
-    families = []
-    for part in split_studies(folds):
+    families = [pd.DataFrame()]
+    for part in split_studies(folds) if len(folds) else []:
         study = resample(part, scores)
-        level = study.points.loc[("real", 0.0)].mean()
-        families.append(contrasts.gains(study, "real").assign(control_level=level))
+        if REAL in study.replicates:
+            level = study.points.loc[REAL].mean()
+            families.append(contrasts.gains(study, "real").assign(control_level=level))
     return pd.concat(families, ignore_index=True)
