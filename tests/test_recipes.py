@@ -44,11 +44,7 @@ def test_what_was_not_run_is_left_out(tables):
 
 
 def test_the_page_names_what_is_shown(tables, tmp_path):
-    cells, scores = tables
-    (tmp_path / "in").mkdir()
-    cells.to_csv(tmp_path / "in" / "cells.csv", index=False)
-    scores.to_parquet(tmp_path / "in" / "scores.parquet", index=False)
-    text = command.write([tmp_path / "in"], tmp_path / "out")
+    text = command.write([simulate.write(tmp_path / "in", *tables)], tmp_path / "out")
     assert "2 of 6 differences are shown: grow 4x minus lora 4x with probe on" in text
     rows = pd.read_csv(tmp_path / "out" / "rivals.csv")
     assert len(rows) == 6 and (tmp_path / "out" / "gains.png").is_file()

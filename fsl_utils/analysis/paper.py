@@ -91,8 +91,7 @@ def added(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """What each arm adds to `real` on outer folds of the paper's tasks, by split.
 
     Columns as of `contrasts.gains`, and `control_level`, the PR-AUC of `real`. One family an arm of
-    a study. Empty where no fold was run with
-    `real`.
+    a study. Empty where no fold was run with `real`.
     """
     tasks = reported()[TASK].drop_duplicates()
     folds = cells[cells["evaluated_on"] == "fold"].merge(tasks, on=TASK)

@@ -123,7 +123,7 @@ def train(
     optimiser = torch.optim.AdamW(parameters, rate, weight_decay=SETTINGS["weight_decay"])
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
     for step, (rows, variants) in enumerate(_batches(training, arm, growth, steps, seed)):
-        if growth and step % GROWTH["every"] == 0:
+        if growth and len(growth.waiting) and step % GROWTH["every"] == 0:
             _look(growth, model, training, validation, device)
         maps, target = training.inputs[rows, variants], torch.from_numpy(training.labels[rows])
         if arm.loss == "contrastive":
@@ -168,8 +168,7 @@ def _look(growth: Growth, model: Tail, training: TrainingSet, validation, device
     logits, target = _scored(model, maps, device), torch.from_numpy(labels).float()
     weights = torch.from_numpy(balance(labels, np.ones(len(labels)))).float()
     loss = F.binary_cross_entropy_with_logits(logits, target, weights, reduction="sum")
-    waiting = training.inputs[growth.waiting, 0]
-    growth.look(loss.item(), score(model, waiting, device) if len(waiting) else np.zeros(0))
+    growth.look(loss.item(), score(model, training.inputs[growth.waiting, 0], device))
 
 
 def _fit_head(training: TrainingSet, model: Tail, device: str) -> None:

@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from fsl_utils.analysis import contrasts
 from fsl_utils.analysis.reanalysis import ENSEMBLES, FIRST, PUBLISHED, TASK
 from fsl_utils.figures import headlines, table, words
 
@@ -57,7 +56,7 @@ def lacked(gains: pd.DataFrame, repairs: pd.DataFrame) -> table.Table:
         }
         for row in rows.to_dict("records")
     )
-    return _marked(cells, {"difference": rows})
+    return table.marked(cells, {"difference": rows})
 
 
 def _level(levels: pd.DataFrame, row: dict, classifier: str) -> float:
@@ -82,7 +81,7 @@ def arms(gains: pd.DataFrame, repairs: pd.DataFrame) -> table.Table:
             for row in part.to_dict("records")
         ]
         marks[title] = part
-    return _marked(pd.DataFrame(cells), marks)
+    return table.marked(pd.DataFrame(cells), marks)
 
 
 def means(rows: pd.DataFrame) -> table.Table:
@@ -97,7 +96,7 @@ def means(rows: pd.DataFrame) -> table.Table:
         }
         for row in rows.to_dict("records")
     )
-    return _marked(cells, {"difference": rows})
+    return table.marked(cells, {"difference": rows})
 
 
 def _arm(row: dict, most: int) -> str:
@@ -109,11 +108,3 @@ def _arm(row: dict, most: int) -> str:
 def _place(classifier: str) -> tuple:
     known = [PUBLISHED, FIRST]
     return known.index(classifier) if classifier in known else len(known), classifier
-
-
-def _marked(cells: pd.DataFrame, shown: dict[str, pd.DataFrame]) -> table.Table:
-    """Bold where the rows behind a column are shown."""
-    bold = pd.DataFrame(False, cells.index, cells.columns)
-    for title, rows in shown.items():
-        bold[title] = rows["verdict"].isin(contrasts.SHOWN).to_numpy()
-    return table.Table(cells, bold, table.FOOT)

@@ -49,6 +49,4 @@ def rivals(verdicts: pd.DataFrame) -> table.Table:
         }
         for row in verdicts.to_dict("records")
     )
-    bold = pd.DataFrame(False, cells.index, cells.columns)
-    bold["difference"] = verdicts["verdict"].isin(contrasts.SHOWN).to_numpy()
-    return table.Table(cells, bold, table.FOOT)
+    return table.marked(cells, {"difference": verdicts})

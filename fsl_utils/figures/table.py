@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from fsl_utils import store
-from fsl_utils.analysis import resampling
+from fsl_utils.analysis import contrasts, resampling
 from fsl_utils.figures import style
 
 FOOT = (
@@ -123,6 +123,14 @@ def interval(row, value: str = "difference", sign: str = "+") -> str:
         return ""
     bounds = f" [{number(row['low'], sign)}, {number(row['high'], sign)}]"
     return number(row[value], sign) + bounds * bool(np.isfinite(row["low"]))
+
+
+def marked(cells: pd.DataFrame, shown: dict[str, pd.DataFrame]) -> Table:
+    """A table of text, bold where the rows behind a column are shown (their `verdict`)."""
+    bold = pd.DataFrame(False, cells.index, cells.columns)
+    for title, rows in shown.items():
+        bold[title] = rows["verdict"].isin(contrasts.SHOWN).to_numpy()
+    return Table(cells, bold, FOOT)
 
 
 def unmarked(cells: pd.DataFrame, foot: str = "") -> Table:

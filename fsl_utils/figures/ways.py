@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fsl_utils.analysis import contrasts, resampling
+from fsl_utils.analysis import resampling
 from fsl_utils.analysis.ways import HARM, NEW, Way, key_of
 from fsl_utils.figures import results, style, table, words
 
@@ -63,10 +63,7 @@ def differences(rows: pd.DataFrame) -> table.Table:
                 **held,
             }
         )
-    shown = pd.DataFrame(cells)
-    bold = pd.DataFrame(False, shown.index, shown.columns)
-    bold["difference"] = rows["verdict"].isin(contrasts.SHOWN).to_numpy()
-    return table.Table(shown, bold, table.FOOT)
+    return table.marked(pd.DataFrame(cells), {"difference": rows})
 
 
 def figure(rows: pd.DataFrame) -> Figure:

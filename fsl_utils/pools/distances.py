@@ -69,6 +69,12 @@ def between(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.square(u - v).sum(axis=1)
 
 
+def mean_apart(vectors: np.ndarray) -> float:
+    """Mean distance over all pairs of `vectors` [N, D]."""
+    first, second = np.triu_indices(len(vectors), 1)
+    return float(between(vectors[first], vectors[second]).mean())
+
+
 def lpips(net: str) -> Measure:
     """LPIPS of the `lpips` package (version 0.1, its learned heads) over AlexNet ('alex') or
     SqueezeNet 1.1 ('squeeze').

@@ -24,15 +24,14 @@ def write(folders: list[Path], out: Path) -> str:
     theirs = cells[cells["domain"].isin(paper.reported()["domain"])]
     added = paper.added(cells, scores)
     leaks = leakage.given_away(theirs, scores)
+    style.apply()
     parts = ["# The paper's table, by its protocol and by ours", pages.beside(rows).markdown()]
     if len(pattern):
         parts.insert(1, f"**{pages.headline(pattern)}**")
         parts += [_THRESHOLD, _FIGURE, pages.pattern(pattern).markdown()]
-        style.apply()
         style.save(pages.figure(pattern), out / "paper_pattern", pattern)
     if len(added):
         parts += [_ADDED, pages.added(added).markdown()]
-        style.apply()
         style.save(pages.splits(added), out / "paper_splits", added)
     if len(leaks):
         parts += [_LEAKAGE, leakage_pages.page(leaks).markdown()]

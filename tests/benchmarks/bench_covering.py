@@ -44,14 +44,12 @@ def judged(run: dict) -> list[dict]:
     rows = []
     for arm, kept in (("lora", np.arange(task.n_real)), ("lora_covering", chosen)):
         called, _ = measures.called_rare(seen[kept], real, task.draw)
-        first, second = np.triu_indices(len(kept), 1)
         vectors = distances.enet_distance().embed(images[kept])
-        apart = distances.between(vectors[first], vectors[second]).mean()
         rows.append(
             {
                 **{name: run[name] for name in ("domain", "n_real", "draw")},
                 "try": arm,
-                "distance_synthetic_synthetic": apart,
+                "distance_synthetic_synthetic": distances.mean_apart(vectors),
                 "called_rare": called,
                 "kid": measures.kid(seen[kept], real[unseen], pool.seed)[0],
                 "auroc_synthetic": measures.told_apart(
