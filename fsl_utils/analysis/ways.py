@@ -57,14 +57,21 @@ def studies(cells: pd.DataFrame, scores: pd.DataFrame) -> dict[int, Resampled]:
 
     Raises StudyError where the cells are of several tasks.
     """
+    return {int(n): resample(part, scores) for n, part in named(cells).groupby("n_real")}
+
+
+def named(cells: pd.DataFrame) -> pd.DataFrame:
+    """Cells of one task as those of one classifier, whose arms are ways by name.
+
+    Raises StudyError where they are of several tasks.
+    """
     for name in SHARED:
         if cells[name].nunique() > 1:
             values = ", ".join(map(str, sorted(cells[name].unique())))
             raise StudyError(f"ways are compared on one task, but {name} is {values}")
     alike = dict.fromkeys(("init", *POOL_COLUMNS), "") | {"classifier": "all"}
     seen = cells["classifier_size"]  # what a generator paints is resized to it
-    named = cells.assign(arm=_names(cells), image_size=seen, **alike)
-    return {int(n): resample(part, scores) for n, part in named.groupby("n_real")}
+    return cells.assign(arm=_names(cells), image_size=seen, **alike)
 
 
 def _names(cells: pd.DataFrame) -> list[str]:

@@ -1,0 +1,46 @@
+"""How much of what further real images bring is reached without them, from finished tables.
+
+python -m fsl_utils.study.ceiling results/rotation/tables
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from fsl_utils import store
+from fsl_utils.analysis import ceiling, contrasts, ratios, recipes
+from fsl_utils.analysis.resampling import resample
+from fsl_utils.analysis.tables import read_several, split_studies
+from fsl_utils.figures import ceiling as pages
+from fsl_utils.figures import results, style
+from fsl_utils.study import page
+
+PLACE = Path("results/rotation")
+# Arms whose worth in further real images is told.
+WORTH = ("augment", "paste", "lora", "lora_filtered", "synth_both")
+
+
+def write(folders: list[Path], out: Path) -> str:
+    """Write the page, named like its folder, shares, rivals, gains, worth (.csv) and the figures of
+    shares and gains into `out`."""
+    cells, scores = read_several(folders)
+    taken = [ceiling.chosen(part, scores) for part in ceiling.tasks(cells)]
+    shares = pd.concat([ceiling.shares(part, scores) for part in taken], ignore_index=True)
+    rivals = contrasts.family([row for part in taken if (row := ceiling.rivals(part, scores))])
+    studies = [resample(part, scores) for part in split_studies(cells)]
+    families = [contrasts.against(study, "real", recipes.largest(study)) for study in studies]
+    gains = pd.concat(families, ignore_index=True)
+    arms = [(study, arm) for study in studies for arm in study.arms if arm in WORTH]
+    worth = pd.concat([ratios.worth_in_images(*one) for one in arms], ignore_index=True)
+    style.apply()
+    style.save(pages.figure(shares), out / "shares", shares)
+    style.save(results.overview(gains), out / "gains", gains)
+    style.save_table(out / "rivals", rivals)
+    style.save_table(out / "worth", worth)
+    text = pages.page(shares, rivals, worth)
+    store.write_text(out / f"{out.name}.md", text)
+    return text
+
+
+if __name__ == "__main__":
+    page.command(write, "how much of the ceiling is reached", PLACE)
