@@ -36,6 +36,13 @@ def verdicts(studies: list[Resampled]) -> pd.DataFrame:
     return pd.concat(families, ignore_index=True)
 
 
+def gains(studies: list[Resampled]) -> pd.DataFrame:
+    """Every arm at the largest ratio minus `real`, one family a study. Columns as of
+    `contrasts.against`."""
+    families = [contrasts.against(study, "real", largest(study)) for study in studies]
+    return pd.concat(families, ignore_index=True)
+
+
 def largest(study: Resampled) -> float:
     """The largest ratio that was run."""
     return max(ratio for _, ratio in study.replicates)

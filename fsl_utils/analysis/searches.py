@@ -17,14 +17,15 @@ MEASURES = (
 )
 
 
-def compared(table: pd.DataFrame) -> pd.DataFrame:
+def compared(table: pd.DataFrame, measures: tuple[str, ...] = MEASURES) -> pd.DataFrame:
     """Every try minus the first, one family a `measure`; none where there is one try alone.
 
-    table: of `study.search`. Columns try, measure, first (its mean), difference, low, high (over
-    draws), n_draws, p (NaN below MIN_DRAWS draws), p_holm and verdict: more, less, or none.
+    table: columns draw, try and measures, as of `study.search`. Columns try, measure, first (its
+    mean), difference, low, high (over draws), n_draws, p (NaN below MIN_DRAWS draws), p_holm and
+    verdict: more, less, or none.
     """
     families = []
-    for measure in MEASURES:
+    for measure in measures:
         values = table.pivot(index="draw", columns="try", values=measure)
         first, *others = table["try"].unique()
         rows = [_contrast(values[[first, name]].dropna()) for name in others]

@@ -28,8 +28,7 @@ def write(folders: list[Path], out: Path) -> str:
     shares = pd.concat([ceiling.shares(part, scores) for part in taken], ignore_index=True)
     rivals = contrasts.family([row for part in taken if (row := ceiling.rivals(part, scores))])
     studies = [resample(part, scores) for part in split_studies(cells)]
-    families = [contrasts.against(study, "real", recipes.largest(study)) for study in studies]
-    gains = pd.concat(families, ignore_index=True)
+    gains = recipes.gains(studies)
     arms = [(study, arm) for study in studies for arm in study.arms if arm in WORTH]
     worth = pd.concat([ratios.worth_in_images(*one) for one in arms], ignore_index=True)
     style.apply()

@@ -5,10 +5,8 @@ python -m fsl_utils.study.recipes results/recipes/tables
 
 from pathlib import Path
 
-import pandas as pd
-
 from fsl_utils import store
-from fsl_utils.analysis import contrasts, recipes
+from fsl_utils.analysis import recipes
 from fsl_utils.analysis.resampling import resample
 from fsl_utils.analysis.tables import read_several, split_studies
 from fsl_utils.figures import recipes as pages
@@ -22,10 +20,7 @@ def write(folders: list[Path], out: Path) -> str:
     """Write the page, named like its folder, rivals.csv, gains.csv and the figure into `out`."""
     cells, scores = read_several(folders)
     studies = [resample(part, scores) for part in split_studies(cells)]
-    gains = pd.concat(
-        [contrasts.against(study, "real", recipes.largest(study)) for study in studies],
-        ignore_index=True,
-    )
+    gains = recipes.gains(studies)
     verdicts = recipes.verdicts(studies)
     style.apply()
     style.save(results.overview(gains), out / "gains", gains)
