@@ -90,6 +90,14 @@ def test_the_synthetic_role_beside_the_free_one(half):
     assert ceiling.rivals(taken[taken["arm"] != "synthetic"], scores) == {}
 
 
+def test_hindsight_takes_the_best_mean_of_all_folds(half):
+    cells, scores = half
+    best = ceiling.hindsight(cells, scores).set_index("arm")
+    lora = cells[cells["arm"] == "lora"].groupby("classifier")["pr_auc"].mean()
+    assert Way.of(best.loc["synthetic", "way"]).classifier == lora.idxmax()
+    assert best.loc["synthetic", "level"] == pytest.approx(lora.max())
+
+
 def test_a_way_that_lacks_a_fold_is_not_chosen(half):
     cells, scores = half
     lost = (cells["classifier"] == "probe") & (cells["arm"] == "lora") & (cells["fold"] == "3")
@@ -107,6 +115,6 @@ def test_the_page_says_how_many_tasks_reach_the_goal(tmp_path):
     assert "in 1 of 2 tasks" in text.splitlines()[2]
     rows = pd.read_csv(tmp_path / "out" / "shares.csv")
     assert len(rows) == 6 and set(rows["domain"]) == {"elpv", "magnetic_tile"}
-    for name in ("shares.png", "gains.png", "worth.csv", "rivals.csv"):
+    for name in ("shares.png", "gains.png", "worth.csv", "rivals.csv", "hindsight.csv"):
         assert (tmp_path / "out" / name).is_file()
     assert (tmp_path / "out" / "out.md").read_text() == text

@@ -36,9 +36,7 @@ def chosen(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     best on the choosing images, by the rule of `ways.cheapest`. The ceiling takes the largest ratio
     alone. A role without a way that has all draws, folds and seeds is left out.
     """
-    named = ways.named(cells)
-    whole = named.groupby(["arm", "ratio"])["cell"].transform("size")
-    named = named[whole == len(named[UNIT].drop_duplicates())]
+    named = whole(ways.named(cells))
     seconds = named.groupby(["arm", "ratio"])["train_seconds"].mean()
     by_role = candidates(seconds.index)
     taken = []
@@ -92,6 +90,27 @@ def rivals(taken: pd.DataFrame, scores: pd.DataFrame) -> dict:
     study = resample(taken.drop(columns=["way", "way_ratio"]), scores)
     pair = (SYNTHETIC, 0.0), (FREE, 0.0)
     return contrasts.contrast(study, *pair) if set(pair) <= study.replicates.keys() else {}
+
+
+def hindsight(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """The way of each role that scores best where it is valued, of one task: nobody can choose so.
+
+    Columns arm (the role), way, way_ratio, level and the task's.
+    """
+    study = resample(whole(ways.named(cells)), scores, replicates=1)
+    level = study.points.mean(axis=1)
+    best = {role: level[keys].idxmax() for role, keys in candidates(level.index).items()}
+    where = {name: cells[name].iloc[0] for name in PARTS}
+    return pd.DataFrame(
+        {"arm": role, "way": key[0], "way_ratio": key[1], "level": level[key], **where}
+        for role, key in best.items()
+    )
+
+
+def whole(named: pd.DataFrame) -> pd.DataFrame:
+    """Of cells by way those of ways that have all draws, folds and seeds."""
+    count = named.groupby(["arm", "ratio"])["cell"].transform("size")
+    return named[count == len(named[UNIT].drop_duplicates())]
 
 
 def _levels(study: Resampled, role: str) -> dict:

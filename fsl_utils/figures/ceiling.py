@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fsl_utils.analysis.ceiling import CEILING_ROLE, FREE, GOAL, ROLES, SYNTHETIC
+from fsl_utils.analysis.ceiling import CEILING_ROLE, FREE, GOAL, ROLES, SYNTHETIC, told_of
 from fsl_utils.figures import result_tables, results, style, table, words
 
 INTRODUCTION = """Each role takes any classifier, arm, weight and ratio that it may. In every draw
@@ -14,7 +14,9 @@ interval is not above zero."""
 LOOKS = dict(zip(ROLES, [(style.BLACK, "o"), (style.BLUE, "s"), (style.RED, "^"), ("0.45", "D")]))
 
 
-def page(shares: pd.DataFrame, rivals: pd.DataFrame, worth: pd.DataFrame) -> str:
+def page(
+    shares: pd.DataFrame, rivals: pd.DataFrame, best: pd.DataFrame, worth: pd.DataFrame
+) -> str:
     """The whole page in Markdown."""
     parts = [
         "# How much of the ceiling is reached",
@@ -28,6 +30,8 @@ def page(shares: pd.DataFrame, rivals: pd.DataFrame, worth: pd.DataFrame) -> str
         choices(shares).markdown(),
         "## Synthetic minus free",
         beside(rivals).markdown(),
+        "## The best of each in hindsight, which flatters: nobody can choose so",
+        hindsight(best).markdown(),
         "## Every arm, by classifier: exploration",
         "![every arm minus real](gains.png)",
         "## What an arm is worth in further real images",
@@ -79,6 +83,20 @@ def choices(shares: pd.DataFrame) -> table.Table:
     cells = pd.DataFrame(
         {"task": words.task(row), "role": row["arm"], "ways": row["ways"]}
         for row in shares.to_dict("records")
+    )
+    return table.unmarked(cells)
+
+
+def hindsight(best: pd.DataFrame) -> table.Table:
+    """The best way of each role. best: of `ceiling.hindsight`, of all tasks."""
+    cells = pd.DataFrame(
+        {
+            "task": words.task(row),
+            "role": row["arm"],
+            "way": told_of(row["way"], row["way_ratio"]),
+            "PR-AUC": table.number(row["level"], ""),
+        }
+        for row in best.to_dict("records")
     )
     return table.unmarked(cells)
 

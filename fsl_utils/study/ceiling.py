@@ -21,10 +21,12 @@ WORTH = ("augment", "paste", "lora", "lora_filtered", "synth_both")
 
 
 def write(folders: list[Path], out: Path) -> str:
-    """Write the page, named like its folder, shares, rivals, gains, worth (.csv) and the figures of
-    shares and gains into `out`."""
+    """Write the page, named like its folder, shares, rivals, hindsight, gains, worth (.csv) and the
+    figures of shares and gains into `out`."""
     cells, scores = read_several(folders)
-    taken = [ceiling.chosen(part, scores) for part in ceiling.tasks(cells)]
+    tasks = ceiling.tasks(cells)
+    taken = [ceiling.chosen(part, scores) for part in tasks]
+    best = pd.concat([ceiling.hindsight(part, scores) for part in tasks], ignore_index=True)
     shares = pd.concat([ceiling.shares(part, scores) for part in taken], ignore_index=True)
     rivals = contrasts.family([row for part in taken if (row := ceiling.rivals(part, scores))])
     studies = [resample(part, scores) for part in split_studies(cells)]
@@ -35,8 +37,9 @@ def write(folders: list[Path], out: Path) -> str:
     style.save(pages.figure(shares), out / "shares", shares)
     style.save(results.overview(gains), out / "gains", gains)
     style.save_table(out / "rivals", rivals)
+    style.save_table(out / "hindsight", best)
     style.save_table(out / "worth", worth)
-    text = pages.page(shares, rivals, worth)
+    text = pages.page(shares, rivals, best, worth)
     store.write_text(out / f"{out.name}.md", text)
     return text
 
