@@ -155,6 +155,11 @@ def _grid(command) -> None:
     command.add_argument(
         "--replace", action="store_true", help="results in the tables of --out may be lost"
     )
+    _engine(command)
+
+
+def _engine(command) -> None:
+    """How a grid's notebooks are run."""
     command.add_argument(
         "--workers",
         type=_count,

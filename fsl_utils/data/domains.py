@@ -141,8 +141,7 @@ def load(
     open_sealed: bool = False,
     **options: str,
 ) -> Domain:
-    """Read a domain and label it for one task. Raises StudyError where data, class or partition do
-    not fit.
+    """Read a domain, labelled for one task. Raises StudyError where data or class do not fit.
 
     `options` are those that readers take, and what a data set does not take is left alone: `view`
     ('PA', 'AP' or 'all') for chestxray14, PA if empty; `folder` (FSL_FOLDER if empty) and
@@ -176,13 +175,15 @@ def load(
     if fold >= 0:
         table = partitions.outer_fold(table, fold)
     _need_both_classes(name, table, rare_class, common)
-    if (share := table["label"].mean()) > 0.5:
-        notes = [
-            *notes,
-            f"the rare class {rare_class} is the majority: {table['label'].sum()} of {len(table)} "
-            f"images ({share:.0%})",
-        ]
-    return Domain(name, rare_class, common, protocol, table, tuple(notes))
+    notes = (*notes, *_majority(table, rare_class))
+    return Domain(name, rare_class, common, protocol, table, notes)
+
+
+def _majority(table: pd.DataFrame, rare_class: str) -> list[str]:
+    """The note that a class called rare is not; none where it is."""
+    share = table["label"].mean()
+    counts = f"{table['label'].sum()} of {len(table)} images ({share:.0%})"
+    return [f"the rare class {rare_class} is the majority: {counts}"] if share > 0.5 else []
 
 
 def _classes(

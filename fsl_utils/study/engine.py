@@ -121,41 +121,23 @@ def run(
     cell of a notebook may take. A node with device 'cuda' takes one of the resource 'GPU', which
     workers declare. Raises StudyError where the scheduler is lost.
     """
-    from fsl_utils.study import worker  # papermill, which a plan does not need
-
     requests = {node: RunRequest.of(node) for node in nodes}
     ended: dict[grid.Node, Path | BaseException] = {**finished(nodes)}
-    left = {request.notebook for node, request in requests.items() if node not in ended}
-    snapshots = {notebook: str(notebooks.snapshot(notebook)) for notebook in left}
-    futures: dict[grid.Node, Future] = {}
-
-    def submit() -> None:
-        for i, node in enumerate(nodes):
-            if node in ended:
-                continue
-            futures[node] = client.submit(
-                worker.execute,
-                requests[node],
-                snapshots[requests[node].notebook],
-                str(store.root()),
-                threads,
-                timeout,
-                [futures[needed] for needed in node.needs if needed in futures],
-                key=f"{node.stage}-{requests[node].key}",
-                priority=-i,
-                retries=retries,
-                resources={"GPU": 1} if node.values["device"] == "cuda" else None,
-                pure=False,
-            )
-
-    submit()
+    left = {node: request for node, request in requests.items() if node not in ended}
+    taken = {request.notebook for request in left.values()}
+    snapshots = {notebook: str(notebooks.snapshot(notebook)) for notebook in taken}
+    jobs = {
+        node: (request, snapshots[request.notebook], str(store.root()), threads, timeout)
+        for node, request in left.items()
+    }
+    futures = _submit(client, jobs, retries)
     yield ended
     while len(ended) < len(nodes):
         time.sleep(0.5)
         if any(future.cancelled() for future in futures.values()):
             _connected(client)
-            futures.clear()
-            submit()
+            jobs = {node: job for node, job in jobs.items() if node not in ended}
+            futures = _submit(client, jobs, retries)
         # A worker that dies with a finished result makes Dask compute it again, and meanwhile its
         # future is 'lost': this is waited for. Results are looked for in the store, not fetched.
         for node, future in list(futures.items()):
@@ -166,6 +148,25 @@ def run(
             if node in ended:
                 del futures[node]
         yield ended
+
+
+def _submit(client: Client, jobs: dict[grid.Node, tuple], retries: int) -> dict[grid.Node, Future]:
+    """Send every job (what `worker.execute` takes, but for its needs), by its place in the file."""
+    from fsl_utils.study import worker  # papermill, which a plan does not need
+
+    futures: dict[grid.Node, Future] = {}
+    for place, (node, job) in enumerate(jobs.items()):
+        futures[node] = client.submit(
+            worker.execute,
+            *job,
+            [futures[needed] for needed in node.needs if needed in futures],
+            key=f"{node.stage}-{job[0].key}",
+            priority=-place,
+            retries=retries,
+            resources={"GPU": 1} if node.values["device"] == "cuda" else None,
+            pure=False,
+        )
+    return futures
 
 
 def interrupt() -> None:
