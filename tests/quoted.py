@@ -466,13 +466,6 @@ NUMBERS = [
     ),
     (
         "results/README.md",
-        "PR-AUC was .665712",
-        "results/study1/tables/cells.csv",
-        ("cell.str.startswith('bf70b9f00f2c')",),
-        "pr_auc",
-    ),
-    (
-        "results/README.md",
         "where .710877",
         "results/study1/tables/cells.csv",
         ("cell.str.startswith('0ffed08c60b1')",),

@@ -36,7 +36,7 @@ def chosen(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     best on the choosing images, by the rule of `ways.cheapest`. The ceiling takes the largest ratio
     alone. A role without a way that has all draws, folds and seeds is left out.
     """
-    named = whole(ways.named(cells))
+    named = complete(ways.named(cells))
     seconds = named.groupby(["arm", "ratio"])["train_seconds"].mean()
     by_role = candidates(seconds.index)
     taken = []
@@ -61,7 +61,7 @@ def candidates(keys) -> dict[str, list[ways.Key]]:
         SYNTHETIC: synthetic,
         CEILING_ROLE: [key for key in further if key[1] == most],
     }
-    return {role: sorted(ways_of_it) for role, ways_of_it in may.items() if ways_of_it}
+    return {role: sorted(keys_of_it) for role, keys_of_it in may.items() if keys_of_it}
 
 
 def shares(taken: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
@@ -97,7 +97,7 @@ def hindsight(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
 
     Columns arm (the role), way, way_ratio, level and the task's.
     """
-    study = resample(whole(ways.named(cells)), scores, replicates=1)
+    study = resample(complete(ways.named(cells)), scores, replicates=1)
     level = study.points.mean(axis=1)
     best = {role: level[keys].idxmax() for role, keys in candidates(level.index).items()}
     where = {name: cells[name].iloc[0] for name in PARTS}
@@ -107,7 +107,7 @@ def hindsight(cells: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def whole(named: pd.DataFrame) -> pd.DataFrame:
+def complete(named: pd.DataFrame) -> pd.DataFrame:
     """Of cells by way those of ways that have all draws, folds and seeds."""
     count = named.groupby(["arm", "ratio"])["cell"].transform("size")
     return named[count == len(named[UNIT].drop_duplicates())]

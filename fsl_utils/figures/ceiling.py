@@ -20,7 +20,7 @@ def page(
     """The whole page in Markdown."""
     parts = [
         "# How much of the ceiling is reached",
-        f"**{headline(shares, rivals)}**",
+        f"**{headline(shares, rivals, worth['most'].max())}**",
         "; ".join(f"*{role}*: {meaning}" for role, meaning in ROLES.items()) + ".",
         INTRODUCTION,
         shares["caution"].iloc[0],
@@ -40,14 +40,17 @@ def page(
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
-def headline(shares: pd.DataFrame, rivals: pd.DataFrame) -> str:
-    """In how many tasks there is room, how many reach GOAL, and how many beat what is free."""
+def headline(shares: pd.DataFrame, rivals: pd.DataFrame, further: float) -> str:
+    """In how many tasks there is room, how many reach GOAL, and how many beat what is free.
+
+    further: real images of the ceiling beside the shots.
+    """
     synthetic = shares[shares["arm"] == SYNTHETIC]
     room, reach = synthetic["share"].notna().sum(), (synthetic["share"] >= GOAL).sum()
     above = (rivals["difference"] > 0).sum()
     return (
-        f"Further real images help, with their whole interval, in {room} of {len(synthetic)} "
-        f"tasks. Synthetic images reach {GOAL:.0%} of that in {reach} of {len(synthetic)} tasks, "
+        f"{further:.0f} further real images help, with their whole interval, in {room} of "
+        f"{len(synthetic)} tasks. Synthetic images reach {GOAL:.0%} of that in {reach} of {len(synthetic)} tasks, "
         f"and stand above what is free in {above}."
     )
 
@@ -130,6 +133,7 @@ def figure(shares: pd.DataFrame) -> Figure:
         axis.axvline(0, color="0.3", linewidth=0.7)
         axis.set_yticks(range(len(roles)), [ROLES[role].split(" and ")[-1] for role in roles])
         axis.set_ylim(-0.6, len(roles) - 0.4)
+        axis.locator_params(axis="x", nbins=4)
     shown.supxlabel(f"PR-AUC minus that of the shots alone\n({words.FILLED})", fontsize=7)
     style.head(shown, words.studies(shares, together=("classifier", "init"))[0])
     return shown
