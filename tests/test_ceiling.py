@@ -112,7 +112,7 @@ def test_the_page_says_how_many_tasks_reach_the_goal(tmp_path):
     far = folds([0.0, 0.0, 0.0, 1.0, 3.0], domain="magnetic_tile", seed=3)
     tables = [pd.concat(parts, ignore_index=True) for parts in zip(near, far)]
     text = command.write([simulate.write(tmp_path / "in", *tables)], tmp_path / "out")
-    assert "in 1 of 2 tasks" in text.splitlines()[2]
+    assert "in 2 of 2 tasks. Synthetic images reach 75% of that in 1, and" in text.splitlines()[2]
     rows = pd.read_csv(tmp_path / "out" / "shares.csv")
     assert len(rows) == 6 and set(rows["domain"]) == {"elpv", "magnetic_tile"}
     for name in ("shares.png", "gains.png", "worth.csv", "rivals.csv", "hindsight.csv"):

@@ -50,8 +50,8 @@ def headline(shares: pd.DataFrame, rivals: pd.DataFrame, further: float) -> str:
     above = (rivals["difference"] > 0).sum()
     return (
         f"{further:.0f} further real images help, with their whole interval, in {room} of "
-        f"{len(synthetic)} tasks. Synthetic images reach {GOAL:.0%} of that in {reach} of {len(synthetic)} tasks, "
-        f"and stand above what is free in {above}."
+        f"{len(synthetic)} tasks. Synthetic images reach {GOAL:.0%} of that in {reach}, and stand "
+        f"above what is free in {above}."
     )
 
 
