@@ -3,7 +3,7 @@
 import pandas as pd
 
 from fsl_utils.analysis.reanalysis import ENSEMBLES, FIRST, PUBLISHED, TASK
-from fsl_utils.figures import headlines, table, words
+from fsl_utils.figures import headlines, style, table, words
 
 INTRODUCTION = """The first study's draws, shots and test images once more. *Published*: its own
 cells. *First probe*: the same probe on new pools. *Gone today*: the gain with the first probe minus
@@ -65,14 +65,14 @@ def _level(levels: pd.DataFrame, row: dict, classifier: str) -> float:
 
 def arms(gains: pd.DataFrame, repairs: pd.DataFrame) -> table.Table:
     """Of one task each arm's gain by classifier, and what of the first probe's was its repair."""
-    order = list(gains.drop_duplicates("arm")["arm"])
+    order = list(style.arms_of(gains))
     columns = {
         NAMES.get(name, name): part.set_index("arm")
         for name, part in sorted(gains.groupby("classifier"), key=lambda pair: _place(pair[0]))
     }
     lost = repairs[(repairs["classifier"] == "probe") & (repairs["arm"] != "real")]
     columns["of the first gain, gone today"] = lost.set_index("arm")
-    known = gains.drop_duplicates("arm").to_dict("records")
+    known = gains.drop_duplicates("arm").set_index("arm", drop=False).loc[order].to_dict("records")
     cells, marks = {"arm": [_arm(row, gains["n_draws"].max()) for row in known]}, {}
     for title, part in columns.items():
         part = part.reindex(order)

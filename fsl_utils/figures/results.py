@@ -24,9 +24,11 @@ def overview(table: pd.DataFrame) -> Figure:
     classifiers = sorted(table["classifier"].unique())
     looks = classifier_looks(classifiers)
     arms = sorted(table["arm"].unique(), key=_rank)
-    shifts = style.beside(len(classifiers), -0.3 if len(classifiers) > 1 else 0)
+    many = len(classifiers)
+    shifts = style.beside(many, -min(0.3, 0.8 / many) if many > 1 else 0)  # within an arm's row
     titles = [f"{title}\n{_counts(part)}".strip() for title, part in tasks]
-    figure, axes = style.small_multiples(titles, 0.17 * len(arms) + 0.4, sharey=True)
+    height = max(0.17, 0.055 * many) * len(arms) + 0.4
+    figure, axes = style.small_multiples(titles, height, sharey=True)
     for axis, (_, part) in zip(axes, tasks):
         for row in part.to_dict("records"):
             at = classifiers.index(row["classifier"])
