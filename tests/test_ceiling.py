@@ -112,7 +112,8 @@ def test_the_page_says_how_many_tasks_reach_the_goal(tmp_path):
     far = folds([0.0, 0.0, 0.0, 1.0, 3.0], domain="magnetic_tile", seed=3)
     tables = [pd.concat(parts, ignore_index=True) for parts in zip(near, far)]
     text = command.write([simulate.write(tmp_path / "in", *tables)], tmp_path / "out")
-    assert "in 2 of 2 tasks. Synthetic images reach 75% of that in 1, and" in text.splitlines()[2]
+    said = text.splitlines()[2]
+    assert "Of 2 tasks 80 further real images help in 2" in said and "75% of that in 1, " in said
     rows = pd.read_csv(tmp_path / "out" / "shares.csv")
     assert len(rows) == 6 and set(rows["domain"]) == {"elpv", "magnetic_tile"}
     for name in ("shares.png", "gains.png", "worth.csv", "rivals.csv", "hindsight.csv"):

@@ -47,11 +47,11 @@ def headline(shares: pd.DataFrame, rivals: pd.DataFrame, further: float) -> str:
     """
     synthetic = shares[shares["arm"] == SYNTHETIC]
     room, reach = synthetic["share"].notna().sum(), (synthetic["share"] >= GOAL).sum()
-    above = (rivals["difference"] > 0).sum()
+    above = (rivals["low"] > 0).sum()
     return (
-        f"{further:.0f} further real images help, with their whole interval, in {room} of "
-        f"{len(synthetic)} tasks. Synthetic images reach {GOAL:.0%} of that in {reach}, and stand "
-        f"above what is free in {above}."
+        f"Of {len(synthetic)} tasks {further:.0f} further real images help in {room}, by their "
+        f"whole interval. Synthetic images reach {GOAL:.0%} of that in {reach}, and stand above "
+        f"what is free in {above}, by its whole interval."
     )
 
 
