@@ -18,6 +18,10 @@ INTERVAL = "difference low high"
 RULES = "results/details/study1/adaptive.csv"
 PATTERN = "results/details/paper_pattern.csv"
 LEAKS = "results/leakage/leakage.csv"
+VARIETY = "results/searches/chestxray14_variety_compared.csv"
+STRONG = "results/searches/chestxray14_variety_strong_compared.csv"
+SHARES, BESIDE = "results/rotation/shares.csv", "results/rotation/rivals.csv"
+ROTATED, FLATTERED = "results/rotation/gains.csv", "results/rotation/hindsight.csv"
 GATE = "results/searches/chestxray14_gate_compared.csv"
 SPLITS, TABLE = "results/details/paper_splits.csv", "results/details/paper_table.csv"
 BY_IMAGE, BY_GROUP = "protocol == 'image'", "protocol == 'group'"
@@ -74,11 +78,6 @@ NUMBERS = [
         *("README.md", "than a split by group, by up to .174", LEAKS),
         *((CRACKS, "classifier == 'patch_probe'"), "gives_away"),
     ),
-    ("README.md", "mended probe scores .860", FREE, (CELLS, PROBE, FORTY), "level"),
-    (
-        *("README.md", "the first one .769", FREE),
-        *((CELLS, "classifier == 'probe_first'", FORTY), "level"),
-    ),
     (
         *("README.md", "`whitened` loses .149", FREE),
         *((XRAYS, "classifier == 'whitened'", FORTY), "difference"),
@@ -96,8 +95,6 @@ NUMBERS = [
         for snippet, task, classifier, name, columns in (
             ("probe by +.047", XRAYS, OLD, "synth_both", "difference"),
             ("today's by +.007 [-.041, +.060]", XRAYS, PROBE, "synth_both", INTERVAL),
-            ("`lora_filtered` at 4x -.033", CELLS, PROBE, "lora_filtered", "difference"),
-            ("cells, -.087", TILES, PROBE, "lora_filtered", "difference"),
         )
     ),
     *(
@@ -462,6 +459,78 @@ NUMBERS = [
             ("it is +.023 [+.001, +.050]", (XRAYS, ENSEMBLE, OVER_FREE), INTERVAL),
             ("and +.026 [+.004, +.061]", (CELLS, ENSEMBLE, OVER_FREE), INTERVAL),
             ("that, -.008 [-.074, +.046]", (TILES, ENSEMBLE, OVER_FREE), INTERVAL),
+        )
+    ),
+    *(
+        ("README.md", snippet, SHARES, (XRAYS, f"arm == '{role}'"), columns)
+        for snippet, role, columns in (
+            ("change PR-AUC by +.113 [+.071, +.148]", "ceiling", INTERVAL),
+            ("synthetic ones by +.038 [+.009, +.064]", "synthetic", INTERVAL),
+            ("is free by +.019", "free", "difference"),
+        )
+    ),
+    *(
+        ("results/experiments.md", snippet, SHARES, (task, f"arm == '{role}'"), columns)
+        for snippet, task, role, columns in (
+            ("X-rays (.307)", XRAYS, "free", "control_level"),
+            ("cells (.734)", CELLS, "free", "control_level"),
+            ("tiles (.808)", TILES, "free", "control_level"),
+            ("real images | +.113 [+.071, +.148]", XRAYS, "ceiling", INTERVAL),
+            ("+.020 [-.005, +.047]", CELLS, "ceiling", INTERVAL),
+            ("-.004 [-.035, +.021]", TILES, "ceiling", INTERVAL),
+            ("synthetic images | +.038 [+.009, +.064]", XRAYS, "synthetic", INTERVAL),
+            ("+.002 [-.016, +.026]", CELLS, "synthetic", INTERVAL),
+            ("-.023 [-.054, +.003]", TILES, "synthetic", INTERVAL),
+            ("what is free | +.019 [+.000, +.037]", XRAYS, "free", INTERVAL),
+            ("-.001 [-.011, +.012]", CELLS, "free", INTERVAL),
+            ("-.002 [-.027, +.026]", TILES, "free", INTERVAL),
+            ("the share is .34 [.10, .56]", XRAYS, "synthetic", "share share_low share_high"),
+            ("what is free is .17", XRAYS, "free", "share"),
+        )
+    ),
+    *(
+        ("results/experiments.md", snippet, BESIDE, (task,), INTERVAL)
+        for snippet, task in (
+            ("minus free | +.019 [-.007, +.047]", XRAYS),
+            ("+.003 [-.017, +.030]", CELLS),
+            ("-.021 [-.061, +.013]", TILES),
+        )
+    ),
+    *(
+        ("results/experiments.md", snippet, FLATTERED, (XRAYS, f"arm == '{role}'"), "level")
+        for snippet, role in (
+            ("best synthetic way scores .371", "synthetic"),
+            ("with `calibrated`, .371", "free"),
+            ("in hindsight has .342", "shots"),
+        )
+    ),
+    (
+        *("results/experiments.md", "`synth_both`: +.048 [+.015, +.072]", ROTATED),
+        *((XRAYS, TUNED, arm("synth_both")), INTERVAL),
+    ),
+    *(
+        ("results/experiments.md", snippet, GAINS, (XRAYS, TUNED, f"arm == '{name}'"), columns)
+        for snippet, name, columns in (
+            ("+.023 [-.030, +.075]", "synth_both", INTERVAL),
+            ("changes it by +.016 [-.002, +.035]", "contrastive_real", INTERVAL),
+            ("common images alone by +.001", "synth_common", "difference"),
+            ("images by +.088 [+.035, +.141]", "real_more", INTERVAL),
+        )
+    ),
+    *(
+        ("results/experiments.md", snippet, VARIETY, (f"measure == '{of}'",), f"first {INTERVAL}")
+        for of, snippet in (
+            ("distance_synthetic_synthetic", "| .875 | -.001 [-.002, -.000]"),
+            ("kid", "| .552 | -.000 [-.001, +.001]"),
+            ("called_rare", "| .987 | +.001 [+.000, +.004]"),
+            ("auroc_synthetic", "| .998 | +.000 [-.000, +.000]"),
+        )
+    ),
+    *(
+        ("results/experiments.md", snippet, STRONG, (f"measure == '{of}'",), "difference")
+        for of, snippet in (
+            ("distance_synthetic_synthetic", "distance changes by -.006"),
+            ("kid", "KID by +.025"),
         )
     ),
     (
