@@ -37,7 +37,7 @@ def rows(asked: dict, draws: int, done: pd.DataFrame, device: str) -> Iterator[p
     checked = params.checked(params.Parameters, SETTING | asked)
     p = SimpleNamespace(**checked.model_dump() | {"device": device})
     domain = domains.load(p.domain, p.rare_class)
-    setting = {"domain": p.domain, "rare_class": p.rare_class, "n_real": p.n_real}
+    setting = {"domain": p.domain, "rare_class": domain.rare_class, "n_real": p.n_real}
     for number in range(draws):
         task = FewShotTask(domain, partitions.draw(domain.table, number, p.n_real))
         pool = plan.pools(task, p)["rare"]
