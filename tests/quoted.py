@@ -20,6 +20,7 @@ PATTERN = "results/details/paper_pattern.csv"
 LEAKS = "results/leakage/leakage.csv"
 VARIETY = "results/searches/chestxray14_variety_compared.csv"
 STRONG = "results/searches/chestxray14_variety_strong_compared.csv"
+SEGMENTED = "results/segmentation/pv_cracks_compared.csv"
 SHARES, BESIDE = "results/rotation/shares.csv", "results/rotation/rivals.csv"
 ROTATED, FLATTERED = "results/rotation/gains.csv", "results/rotation/hindsight.csv"
 GATE = "results/searches/chestxray14_gate_compared.csv"
@@ -531,6 +532,24 @@ NUMBERS = [
         for of, snippet in (
             ("distance_synthetic_synthetic", "distance changes by -.006"),
             ("kid", "KID by +.025"),
+        )
+    ),
+    *(
+        (
+            *("results/experiments.md", snippet, SEGMENTED),
+            (f"measure == '{of}' and arm == '{name}' and minus == '{minus}'",),
+            columns,
+        )
+        for snippet, of, name, minus, columns in (
+            ("the shots | .506", "dice", "synthetic", "real", "first"),
+            ("| .506 | .795", "pixel_ap", "synthetic", "real", "first"),
+            ("the pool | -.011 [-.030, +.009]", "dice", "synthetic", "real", INTERVAL),
+            ("**-.022** [-.033, -.010]", "pixel_ap", "synthetic", "real", INTERVAL),
+            ("(free) | -.024 [-.052, +.001]", "dice", "drawn", "real", INTERVAL),
+            ("+.006 [-.008, +.018]", "pixel_ap", "drawn", "real", INTERVAL),
+            ("alone | **-.193** [-.260, -.140]", "dice", "synth_only", "real", INTERVAL),
+            ("**-.202** [-.247, -.163]", "pixel_ap", "synth_only", "real", INTERVAL),
+            ("drawn marks: -.028 [-.044, -.011]", "pixel_ap", "synthetic", "drawn", INTERVAL),
         )
     ),
     (
