@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fsl_utils import StudyError
 from fsl_utils.classifier import segmentation
 from fsl_utils.study import segmentation as command
 
@@ -46,6 +47,13 @@ def test_other_shots_are_another_table(made, tmp_path):
     run(tmp_path / "marks", 1)
     command.main(["pv_cracks", "--draws", "1", "--shots", "5", "--out", str(tmp_path / "marks")])
     assert made == [0, 0] and set(pd.read_csv(tmp_path / "marks.csv")["n_real"]) == {5}
+
+
+def test_another_table_is_not_written_over(made, tmp_path):
+    (tmp_path / "marks.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(StudyError, match=r"marks\.csv is not a table of this command.*--out"):
+        run(tmp_path / "marks", 1)
+    assert (tmp_path / "marks.csv").read_text() == "a,b\n1,2\n"
 
 
 def test_arms_are_compared_on_the_same_draws(made, tmp_path):

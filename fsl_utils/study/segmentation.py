@@ -41,7 +41,7 @@ def rows(asked: dict, draws: int, done: pd.DataFrame, device: str) -> Iterator[p
     for number in range(draws):
         task = FewShotTask(domain, partitions.draw(domain.table, number, p.n_real))
         pool = plan.pools(task, p)["rare"]
-        known = done[done["pool"] == pool.key] if len(done) else done
+        known = done[done["pool"] == pool.key]
         if len(known):
             yield known
             continue
@@ -78,7 +78,9 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     out = given.out or ROOT / "results" / "mine" / "segmentation" / given.domain
     table = out.with_name(f"{out.name}.csv")
-    done = pd.read_csv(table) if table.is_file() else pd.DataFrame()
+    done = pd.read_csv(table) if table.is_file() else pd.DataFrame(columns=["pool"])
+    if "pool" not in done:
+        raise StudyError(f"{table} is not a table of this command: take another --out")
     asked = {"domain": given.domain, "n_real": given.shots}
     parts = []
     for part in rows(asked, given.draws, done, params.device(given.device)):
