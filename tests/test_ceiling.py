@@ -62,32 +62,31 @@ def test_validation_chooses_and_test_does_not(half):
 def test_a_share_is_the_ratio_of_two_mean_gains(half):
     cells, scores = half
     taken = ceiling.chosen(cells, scores)
-    rows = ceiling.shares(taken, scores).set_index("arm")
+    rows = ceiling.shares(ceiling.valued(taken, scores), taken).set_index("arm")
     mean = taken.groupby("arm")["pr_auc"].mean()
     expected = (mean - mean["shots"]) / (mean["ceiling"] - mean["shots"])
     np.testing.assert_allclose(rows["share"], expected[rows.index])
     assert rows.loc["ceiling", ["share", "share_low", "share_high"]].tolist() == [1, 1, 1]
-    one = ceiling.shares(*one_draw(taken, scores)).set_index("arm").loc["synthetic"]
+    first = taken[taken["draw"] == 0]
+    one = ceiling.shares(ceiling.valued(first, scores), first).set_index("arm").loc["synthetic"]
     assert one["share_low"] < one["share"] < one["share_high"]
-
-
-def one_draw(taken, scores):
-    return taken[taken["draw"] == 0], scores
 
 
 def test_without_room_there_is_no_share():
     cells, scores = folds([0.0, 0.0, 0.0, 0.0, 0.0])
-    rows = ceiling.shares(ceiling.chosen(cells, scores), scores)
+    taken = ceiling.chosen(cells, scores)
+    rows = ceiling.shares(ceiling.valued(taken, scores), taken)
     assert rows["share"].isna().all() and rows["share_low"].isna().all()
 
 
 def test_the_synthetic_role_beside_the_free_one(half):
     cells, scores = half
     taken = ceiling.chosen(cells, scores)
-    row = ceiling.rivals(taken, scores)
+    row = ceiling.rivals(ceiling.valued(taken, scores))
     mean = taken.groupby("arm")["pr_auc"].mean()
     assert row["difference"] == pytest.approx(mean["synthetic"] - mean["free"])
-    assert ceiling.rivals(taken[taken["arm"] != "synthetic"], scores) == {}
+    free = taken[taken["arm"] != "synthetic"]
+    assert ceiling.rivals(ceiling.valued(free, scores)) == {}
 
 
 def test_hindsight_takes_the_best_mean_of_all_folds(half):

@@ -245,7 +245,12 @@ def _counted(choices: dict) -> str:
     """'real 5, lora 1x 3': what a rule took, the most frequent first; '' where it takes several."""
     if any(len(keys) > 1 for keys, _ in choices.values()):
         return ""
-    counts = pd.Series([named(*keys[0]) for keys, _ in choices.values()]).value_counts()
+    return counted([named(*keys[0]) for keys, _ in choices.values()])
+
+
+def counted(names: list[str]) -> str:
+    """'real 5, lora 1x 3': the most frequent first, of as frequent ones by name."""
+    counts = pd.Series(names).value_counts()
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{name} {count}" for name, count in most)
 

@@ -64,20 +64,27 @@ def candidates(keys) -> dict[str, list[ways.Key]]:
     return {role: sorted(keys_of_it) for role, keys_of_it in may.items() if keys_of_it}
 
 
-def shares(taken: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+def valued(taken: pd.DataFrame, scores: pd.DataFrame) -> Resampled:
+    """The roles of one task as a study. taken: of `chosen`."""
+    return resample(taken.drop(columns=["way", "way_ratio"]), scores)
+
+
+def shares(study: Resampled, taken: pd.DataFrame) -> pd.DataFrame:
     """Every role but the shots minus the shots, and its share of the ceiling's gain.
 
-    taken: of `chosen`. Columns as of `contrasts.contrast`, then level, control_level, ways (what
-    was chosen, how often), share, share_low and share_high: not a number where the ceiling is not
-    above the shots with its whole interval, for then there is no room to take a share of.
+    study: of `valued`, taken: of `chosen`. Columns as of `contrasts.contrast`, then level,
+    control_level, ways (what was chosen, how often), share, share_low and share_high: not a number
+    where the ceiling is not above the shots with its whole interval, for then there is no room to
+    take a share of.
     """
-    study = resample(taken.drop(columns=["way", "way_ratio"]), scores)
     shots, ceiling = (SHOTS, 0.0), (CEILING_ROLE, 0.0)
     roles = [role for role in ROLES if role != SHOTS and (role, 0.0) in study.replicates]
-    rows = []
-    for role in roles:
-        row = contrasts.contrast(study, (role, 0.0), shots)
-        rows.append(row | _levels(study, role) | {"ways": _counted(taken, role)})
+    level = study.points.mean(axis=1)
+    rows = [
+        contrasts.contrast(study, (role, 0.0), shots)
+        | {"level": level[role, 0.0], "control_level": level[shots], "ways": _told(taken, role)}
+        for role in roles
+    ]
     table = contrasts.family(rows)
     if CEILING_ROLE not in roles or not table.set_index("arm").loc[CEILING_ROLE, "low"] > 0:
         return table.assign(share=np.nan, share_low=np.nan, share_high=np.nan)
@@ -85,9 +92,8 @@ def shares(taken: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**dict(zip(("share", "share_low", "share_high"), zip(*found))))
 
 
-def rivals(taken: pd.DataFrame, scores: pd.DataFrame) -> dict:
+def rivals(study: Resampled) -> dict:
     """The synthetic role minus the free one: a row of `contrasts.contrast`; {} where one lacks."""
-    study = resample(taken.drop(columns=["way", "way_ratio"]), scores)
     pair = (SYNTHETIC, 0.0), (FREE, 0.0)
     return contrasts.contrast(study, *pair) if set(pair) <= study.replicates.keys() else {}
 
@@ -113,11 +119,6 @@ def complete(named: pd.DataFrame) -> pd.DataFrame:
     return named[count == len(named[UNIT].drop_duplicates())]
 
 
-def _levels(study: Resampled, role: str) -> dict:
-    means = study.points.mean(axis=1)
-    return {"level": means[role, 0.0], "control_level": means[SHOTS, 0.0]}
-
-
 def _share(study: Resampled, *keys: ways.Key) -> tuple[float, float, float]:
     """A role's part of the ceiling's gain over the shots, with its interval.
 
@@ -129,14 +130,10 @@ def _share(study: Resampled, *keys: ways.Key) -> tuple[float, float, float]:
     return float(share[0]), *interval(share[1:], study.units(len(draws)))
 
 
-def _counted(taken: pd.DataFrame, role: str) -> str:
-    """'probe lora 4x 3, whitened real 2': the ways that a role was given, the most frequent
-    first."""
+def _told(taken: pd.DataFrame, role: str) -> str:
+    """'probe lora 4x 3, whitened real 2': the ways that a role was given, and how often."""
     ours = taken[taken["arm"] == role]
-    told = [told_of(*key) for key in zip(ours["way"], ours["way_ratio"])]
-    counts = pd.Series(told).value_counts()
-    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{name} {count}" for name, count in most)
+    return adaptive.counted([told_of(*key) for key in zip(ours["way"], ours["way_ratio"])])
 
 
 def told_of(name: str, ratio: float) -> str:

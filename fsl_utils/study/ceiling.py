@@ -27,8 +27,9 @@ def write(folders: list[Path], out: Path) -> str:
     tasks = ceiling.tasks(cells)
     taken = [ceiling.chosen(part, scores) for part in tasks]
     best = pd.concat([ceiling.hindsight(part, scores) for part in tasks], ignore_index=True)
-    shares = pd.concat([ceiling.shares(part, scores) for part in taken], ignore_index=True)
-    rivals = contrasts.family([row for part in taken if (row := ceiling.rivals(part, scores))])
+    valued = [ceiling.valued(part, scores) for part in taken]
+    shares = pd.concat(map(ceiling.shares, valued, taken), ignore_index=True)
+    rivals = contrasts.family([row for study in valued if (row := ceiling.rivals(study))])
     studies = [resample(part, scores) for part in split_studies(cells)]
     gains = recipes.gains(studies)
     arms = [(study, arm) for study in studies for arm in study.arms if arm in WORTH]
