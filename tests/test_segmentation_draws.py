@@ -39,6 +39,9 @@ def test_a_second_run_scores_new_draws_alone(made, tmp_path):
     first = pd.read_csv(tmp_path / "marks.csv")
     run(tmp_path / "marks", 3)
     again = pd.read_csv(tmp_path / "marks.csv")
+    changes = (tmp_path / "marks_compared.csv").read_bytes()
+    run(tmp_path / "marks", 3)
+    assert (tmp_path / "marks_compared.csv").read_bytes() == changes
     assert made == [0, 1, 2] and len(again) == 12
     pd.testing.assert_frame_equal(again[:8], first)
 

@@ -85,8 +85,8 @@ def main(arguments: list[str] | None = None) -> None:
     parts = []
     for part in rows(asked, given.draws, done, params.device(given.device)):
         parts.append(part)
-        text = pd.concat(parts).to_csv(index=False, float_format="%.5f", lineterminator="\n")
-        store.write_text(table, text)
+        # Every digit: contrasts of a table that was read again are those of its first run.
+        store.write_text(table, pd.concat(parts).to_csv(index=False, lineterminator="\n"))
     changes = contrasts(pd.concat(parts, ignore_index=True))
     style.save_table(out.with_name(f"{out.name}_compared"), changes)
     print(changes.to_string(index=False))
