@@ -1,39 +1,19 @@
 """`fsl`, or `python -m fsl_utils`: the commands and their arguments."""
 
 import argparse
-import errno
 import math
-import os
 import sys
 from pathlib import Path
 
-from fsl_utils import StudyError, files
-from fsl_utils.study import commands
+from fsl_utils.study import commands, scripts
 
 GRID = "notebooks/grids/quickstart.yaml"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns the exit code. What the user can mend is one line, and code 1."""
+    """Run a command; returns the exit code."""
     arguments = _parser().parse_args(argv)
-    try:
-        for name, path in list(os.environ.items()):
-            if name.startswith("FSL_") and path:  # notebooks run in a folder of their own
-                os.environ[name] = str(files.absolute(path))
-        arguments.run(arguments)
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        print(f"error: {str(error.filename)[:80]}...: {error.strerror}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as stop:
-        kept = "interrupted: finished work is kept; run the same command again to go on"
-        print(str(stop) or kept, file=sys.stderr)
-        return 130
-    return 0
+    return scripts.guarded(lambda: arguments.run(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -62,9 +62,17 @@ def test_every_third_party_import_is_declared():
             assert distribution.get(name, name).lower() in declared, f"{path.name} imports {name}"
 
 
-def test_the_command_line_says_errors_in_one_line():
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["fsl_utils", "grid", "no-such-file.yaml"],
+        ["fsl_utils.study.search", "no-such-file.yaml"],
+        ["fsl_utils.study.paper_table", "no-such-folder"],
+    ],
+)
+def test_the_command_line_says_errors_in_one_line(command):
     done = subprocess.run(
-        [sys.executable, "-m", "fsl_utils", "grid", "no-such-file.yaml"],
+        [sys.executable, "-m", *command],
         capture_output=True,
         text=True,
         cwd=ROOT,

@@ -34,6 +34,16 @@ def compared(table: pd.DataFrame, measures: tuple[str, ...] = MEASURES) -> pd.Da
     return changes.replace({"verdict": {"better": "more", "worse": "less"}})
 
 
+def beside(table: pd.DataFrame, measures: tuple[str, ...], rival: str, name: str) -> pd.DataFrame:
+    """`compared`, and below it, a family of its own, the try `name` minus the try `rival`.
+
+    What is subtracted stands in `minus`. `rival` comes before `name` in the table.
+    """
+    pair = table[table["try"].isin([rival, name])]
+    parts = [compared(part, measures).assign(minus=part["try"].iloc[0]) for part in (table, pair)]
+    return pd.concat(parts, ignore_index=True)
+
+
 def _contrast(pair: pd.DataFrame) -> dict:
     """One try minus the first; {} where they share no draw. pair: a column each, first first."""
     first, name = pair.columns

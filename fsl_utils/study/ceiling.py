@@ -13,7 +13,7 @@ from fsl_utils.analysis.resampling import resample
 from fsl_utils.analysis.tables import read_several, split_studies
 from fsl_utils.figures import ceiling as pages
 from fsl_utils.figures import results, style
-from fsl_utils.study import page
+from fsl_utils.study import scripts
 
 PLACE = Path("results/rotation")
 # Arms whose worth in further real images is told.
@@ -46,4 +46,4 @@ def write(folders: list[Path], out: Path) -> str:
 
 
 if __name__ == "__main__":
-    page.command(write, "how much of the ceiling is reached", PLACE)
+    scripts.page(write, "how much of the ceiling is reached", PLACE)

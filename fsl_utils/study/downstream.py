@@ -8,7 +8,6 @@ Optuna's TPE proposes; random search of as many trials and the defaults are its 
 takes is then scored where nothing was chosen: on the rest of validation, and on other draws.
 """
 
-import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,17 +18,21 @@ import pandas as pd
 from pydantic import Field
 from sklearn.metrics import average_precision_score
 
-from fsl_utils import ROOT, StudyError, params, store
+from fsl_utils import ROOT, StudyError, params
+from fsl_utils.analysis import searches
 from fsl_utils.classifier import cells, plan
 from fsl_utils.data import domains, partitions
 from fsl_utils.data.tasks import FewShotTask
+from fsl_utils.figures import style
 from fsl_utils.generator import finetuning
 from fsl_utils.generator.adapter import AdapterRequest
-from fsl_utils.study import yaml_file
+from fsl_utils.study import scripts, yaml_file
 
 ARM = "synth_only"
-RULES = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
+RULES = {"random": optuna.samplers.RandomSampler, "tpe": optuna.samplers.TPESampler}
 DEFAULTS = "defaults"
+PLACE = "results/mine/searches/downstream_<file>"
+WAY = ["steps", "gate", "guidance"]
 
 
 class Downstream(params.Strict):
@@ -70,7 +73,7 @@ def choose(
 
     score: of a way, {chosen: by what is chosen, ...}. The defaults are a rule of one trial.
     """
-    default = {name: params.default(name) for name in ("steps", "gate", "guidance")}
+    default = {name: params.default(name) for name in WAY}
     rows = [{"rule": DEFAULTS, **default, **score(default)}]
     for rule, sampler in RULES.items():
         study = optuna.create_study(direction="maximize", sampler=sampler(seed=seed))
@@ -111,14 +114,31 @@ def _pr_auc(table: pd.DataFrame) -> float:
     return float(average_precision_score(table["label"], table["score"]))
 
 
+def confirmed(taken: pd.DataFrame, score: Callable[[dict], pd.DataFrame]) -> pd.DataFrame:
+    """What each rule takes, scored on draws that nothing was chosen by: columns rule, WAY, draw and
+    pr_auc, a row a rule and draw.
+
+    taken: as of `choose`. score: PR-AUC of a way in column `whole`, a row a draw.
+    """
+    parts = [
+        score(way).rename_axis("draw").reset_index().assign(rule=rule, **way)
+        for rule, way in zip(taken["rule"], taken[WAY].to_dict("records"), strict=True)
+    ]
+    return pd.concat(parts).rename(columns={"whole": "pr_auc"})[["rule", *WAY, "draw", "pr_auc"]]
+
+
+def contrasts(table: pd.DataFrame) -> pd.DataFrame:
+    """Each rule minus the defaults and, of equal cost, TPE minus random search, as
+    `searches.beside` says it. table: as of `confirmed`; `rule` in place of try."""
+    named = table.rename(columns={"rule": "try"})
+    return searches.beside(named, ("pr_auc",), *RULES).rename(columns={"try": "rule"})
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Run a search file: all trials as <out>.csv, what each rule takes as <out>_taken.csv."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fsl_utils.study.downstream", description=__doc__.splitlines()[0]
-    )
+    """Run a search file: all trials as <out>.csv, what each rule takes as <out>_taken.csv, on the
+    other draws as <out>_confirmed.csv, beside its rivals as <out>_compared.csv."""
+    parser = scripts.parser("downstream", __doc__.splitlines()[0], PLACE)
     parser.add_argument("file", type=Path, help="such as notebooks/searches/downstream/elpv.yaml")
-    parser.add_argument("--out", type=Path, help="default: results/mine/searches/<file>")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     given = parser.parse_args(arguments)
     search, device = read(given.file), params.device(given.device)
     out = given.out or ROOT / "results" / "mine" / "searches" / f"downstream_{given.file.stem}"
@@ -130,18 +150,13 @@ def main(arguments: list[str] | None = None) -> None:
         return means
 
     trials, taken = choose(search, score)
-    ways = taken[["steps", "gate", "guidance"]].to_dict("records")
-    taken["confirmed"] = [
-        scored(search, way, search.confirm, device)["whole"].mean() for way in ways
-    ]
-    for table, end in ((trials, ""), (taken, "_taken")):
-        text = table.to_csv(index=False, float_format="%.5f", lineterminator="\n")
-        store.write_text(out.with_name(f"{out.name}{end}.csv"), text)
-    print(taken.to_string(index=False))
+    others = confirmed(taken, lambda way: scored(search, way, search.confirm, device))
+    changes = contrasts(others)
+    parts = {"": trials, "_taken": taken, "_confirmed": others, "_compared": changes}
+    for end, table in parts.items():
+        style.save_table(out.with_name(f"{out.name}{end}"), table)
+    print(changes.to_string(index=False))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except StudyError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(scripts.guarded(main))

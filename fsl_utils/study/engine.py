@@ -22,7 +22,7 @@ from fsl_utils import StudyError, store
 from fsl_utils.study import grid, notebooks
 from fsl_utils.study.runs import RunRequest, finished
 
-NODE_MEMORY = 2 * 2**30  # bytes a notebook may need: the quickstart's largest takes 1.5 GiB
+NODE_MEMORY = 2 * 2**30  # bytes a notebook may need: the quickstart's largest takes 1.7 GiB
 
 GRACE = 20  # seconds for the checkpoints of what is interrupted
 ANSWER = "10s"  # within which a scheduler answers

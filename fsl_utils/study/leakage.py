@@ -10,7 +10,7 @@ from fsl_utils.analysis import leakage
 from fsl_utils.analysis.tables import read_several
 from fsl_utils.figures import leakage as pages
 from fsl_utils.figures import style
-from fsl_utils.study import page
+from fsl_utils.study import scripts
 
 PLACE = Path("results/leakage")
 
@@ -29,4 +29,4 @@ def write(folders: list[Path], out: Path) -> str:
 
 
 if __name__ == "__main__":
-    page.command(write, "what a split by image gives away", PLACE)
+    scripts.page(write, "what a split by image gives away", PLACE)

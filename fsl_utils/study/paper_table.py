@@ -11,7 +11,7 @@ from fsl_utils.analysis.tables import read_several
 from fsl_utils.figures import leakage as leakage_pages
 from fsl_utils.figures import paper as pages
 from fsl_utils.figures import style
-from fsl_utils.study import page
+from fsl_utils.study import scripts
 
 PLACE = Path("results/details")
 
@@ -59,4 +59,4 @@ The real shots alone, split by image and by group."""
 
 
 if __name__ == "__main__":
-    page.command(write, "the paper's table beside ours", PLACE)
+    scripts.page(write, "the paper's table beside ours", PLACE)

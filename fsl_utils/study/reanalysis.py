@@ -10,7 +10,7 @@ from fsl_utils.analysis import reanalysis
 from fsl_utils.analysis.tables import read_results
 from fsl_utils.figures import reanalysis as pages
 from fsl_utils.figures import results, style
-from fsl_utils.study import page
+from fsl_utils.study import scripts
 
 PLACE = Path("results/mended")
 
@@ -37,4 +37,4 @@ def write(folders: list[Path], out: Path) -> str:
 
 
 if __name__ == "__main__":
-    page.command(write, "the first study again, with today's classifiers", PLACE)
+    scripts.page(write, "the first study again, with today's classifiers", PLACE)

@@ -11,7 +11,7 @@ from fsl_utils.analysis.resampling import resample
 from fsl_utils.analysis.tables import read_several, split_studies
 from fsl_utils.figures import recipes as pages
 from fsl_utils.figures import results, style
-from fsl_utils.study import page
+from fsl_utils.study import scripts
 
 PLACE = Path("results/recipes")
 
@@ -31,4 +31,4 @@ def write(folders: list[Path], out: Path) -> str:
 
 
 if __name__ == "__main__":
-    page.command(write, "ways to use the same pools", PLACE)
+    scripts.page(write, "ways to use the same pools", PLACE)

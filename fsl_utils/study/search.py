@@ -7,7 +7,6 @@ on where it was. With `halve` the worse half of the tries is dropped after each 
 halving, Jamieson & Talwalkar 2016).
 """
 
-import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from fsl_utils import ROOT, StudyError, params, store
+from fsl_utils import ROOT, params, store
 from fsl_utils.analysis import searches
 from fsl_utils.data import domains, partitions
 from fsl_utils.data.datasets import registry
@@ -29,7 +28,7 @@ from fsl_utils.generator import finetuning, sampling, settings
 from fsl_utils.generator.adapter import AdapterRequest
 from fsl_utils.generator.sampling import PoolRequest
 from fsl_utils.pools import reports
-from fsl_utils.study import yaml_file
+from fsl_utils.study import scripts, yaml_file
 
 SAMPLING = ("mode", "strength", "guidance", "steps", "gate")
 REPORTED = [
@@ -46,6 +45,7 @@ REPORTED = [
     "distance_real_across",
 ]
 RARE_ENOUGH = 0.8  # of the share of held-out real rare images that is called rare
+PLACE = "results/mine/searches/<file>.csv"
 LAST = 50  # steps whose mean loss stands for the end
 
 
@@ -184,14 +184,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 def main(arguments: list[str] | None = None) -> None:
     """Run a search file: the table as <out>.csv after every try, what each try changes as
     <out>_compared.csv, a sheet of synthetic images of each draw as <out>_draw<n>."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fsl_utils.study.search", description=__doc__.splitlines()[0]
-    )
+    parser = scripts.parser("search", __doc__.splitlines()[0], PLACE)
     parser.add_argument("file", type=Path, help="such as notebooks/searches/elpv.yaml")
-    parser.add_argument(
-        "--out", type=Path, help="the table (default: results/mine/searches/<file>.csv)"
-    )
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     given = parser.parse_args(arguments)
     out = given.out or ROOT / "results" / "mine" / "searches" / f"{given.file.stem}.csv"
     done, shown = [], defaultdict(list)
@@ -220,7 +214,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except StudyError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(scripts.guarded(main))

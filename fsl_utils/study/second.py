@@ -12,7 +12,7 @@ from fsl_utils.analysis import ways
 from fsl_utils.analysis.tables import read_results
 from fsl_utils.figures import style
 from fsl_utils.figures import ways as pages
-from fsl_utils.study import page
+from fsl_utils.study import scripts
 
 PLACE = Path("results/study2")
 
@@ -57,4 +57,4 @@ def write(folders: list[Path], out: Path) -> str:
 
 
 if __name__ == "__main__":
-    page.command(write, "the second study: the pilot's choices and the contrasts", PLACE)
+    scripts.page(write, "the second study: the pilot's choices and the contrasts", PLACE)

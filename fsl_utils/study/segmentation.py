@@ -6,10 +6,8 @@ The pool is `mini128`'s by mode `mask`, the images those of validation. Adapters
 through the store, and draws that stand in the table are not scored again.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -22,10 +20,12 @@ from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.figures import style
 from fsl_utils.generator import finetuning
 from fsl_utils.generator.adapter import AdapterRequest
+from fsl_utils.study import scripts
 
 IMAGES = 50  # of the pool, and of drawn marks
 MEASURES = ("dice", "pixel_ap")
 SETTING = {"backbone": "mini128", "image_size": 128, "mode": "mask", "adapter_steps": 350}
+PLACE = "results/mine/segmentation/<domain>"
 RIVAL = "drawn"  # costs nothing
 
 
@@ -53,28 +53,18 @@ def rows(asked: dict, draws: int, done: pd.DataFrame, device: str) -> Iterator[p
 
 
 def contrasts(table: pd.DataFrame) -> pd.DataFrame:
-    """Every arm minus the shots alone, then what has a pool minus RIVAL: columns of
-    `searches.compared`, and what is subtracted in `minus`. Families are apart."""
+    """Every arm minus the shots alone, and what has a pool minus RIVAL, as `searches.beside` says
+    it; `arm` in place of try."""
     named = table.rename(columns={"arm": "try"})
-    first = named["try"].iloc[0]
-    beside = named[named["try"].isin([RIVAL, "synthetic"])]
-    parts = [
-        searches.compared(named, MEASURES).assign(minus=first),
-        searches.compared(beside, MEASURES).assign(minus=RIVAL),
-    ]
-    return pd.concat(parts, ignore_index=True).rename(columns={"try": "arm"})
+    return searches.beside(named, MEASURES, RIVAL, "synthetic").rename(columns={"try": "arm"})
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Write <out>.csv after every draw, and <out>_compared.csv."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fsl_utils.study.segmentation", description=__doc__.splitlines()[0]
-    )
+    parser = scripts.parser("segmentation", __doc__.splitlines()[0], PLACE)
     parser.add_argument("domain", help="such as pv_cracks; it has masks")
     parser.add_argument("--shots", type=int, default=params.default("n_real"))
     parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--out", type=Path, help="default: results/mine/segmentation/<domain>")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     given = parser.parse_args(arguments)
     out = given.out or ROOT / "results" / "mine" / "segmentation" / given.domain
     table = out.with_name(f"{out.name}.csv")
@@ -93,7 +83,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except StudyError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(scripts.guarded(main))
