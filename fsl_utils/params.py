@@ -77,6 +77,9 @@ class Parameters(Strict):
     guidance: float = Field(1.0, ge=1, le=100, description="1 (none) to 100")
     steps: int = _whole(20, "solver steps an image", 1, 1000)
     gate: int = _whole(0, "of them without the adapter", 0, 999)
+    autoguidance: float = Field(
+        1.0, ge=1, le=10, description="away from earlier weights: 1 (none) to 10, for mini128"
+    )
     n_images: int = _whole(200, "synthetic images")
     filter_steps: int = _whole(100, "optimiser steps of the filter's network")
     measure: Literal["enet_distance", "lpips_alex", "lpips_squeeze"] = _choice("enet_distance")

@@ -14,6 +14,7 @@ def test_shipped_searches_are_valid():
         "elpv",
         "magnetic_tile",
         "chestxray14",
+        "pv_cracks",
     }
 
 

@@ -99,7 +99,7 @@ def pools(task: FewShotTask, p) -> dict[str, PoolRequest]:
     come from the backbone alone.
     """
     adapter = AdapterRequest.of(task, p)
-    names = ("mode", "strength", "guidance", "steps", "gate", "seed")
+    names = ("mode", "strength", "guidance", "steps", "gate", "autoguidance", "seed")
     how = {name: getattr(p, name) for name in names}
     common = PoolRequest.of if adapter.settings.prior else PoolRequest.alone
     return {

@@ -18,7 +18,7 @@ from fsl_utils import StudyError, store
 from fsl_utils.data import images, partitions
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import adapter as adapters
-from fsl_utils.generator import backbones, hub, layouts, mini, regions
+from fsl_utils.generator import backbones, hub, layouts, mini, mini_weights, regions
 from fsl_utils.generator.adapter import AdapterRequest
 from fsl_utils.request import Request
 
@@ -44,6 +44,7 @@ class PoolRequest(Request):
     guidance: float = 1.0
     steps: int = 20
     gate: int = 0  # the first steps, which the backbone alone takes, as for a common image
+    autoguidance: float = 1.0  # away from what earlier weights say; 1: as the weights in use say
     seed: int = 0
     common: bool = False  # images of the common class, the only one that a backbone alone knows
 
@@ -64,6 +65,15 @@ class PoolRequest(Request):
             raise StudyError(
                 f"gate is {self.gate} of {self.steps} steps: take fewer, for none is left "
                 "to the adapter"
+            )
+        if self.autoguidance != 1 and self.backbone.name not in mini_weights.EARLIER:
+            raise StudyError(
+                f"autoguidance is {self.autoguidance}: it needs earlier weights, which only "
+                f"{', '.join(mini_weights.EARLIER)} has; set autoguidance=1"
+            )
+        if self.autoguidance != 1 and self.gate:
+            raise StudyError(
+                f"autoguidance is {self.autoguidance} and gate {self.gate}: take one of the two"
             )
         if not 0 < self.strength <= 1:
             raise StudyError(f"strength is {self.strength}: take a value in (0, 1]")
@@ -99,6 +109,9 @@ class PoolRequest(Request):
         }
         if self.gate and self.adapter:
             params |= {"gate": self.gate}
+        if self.autoguidance != 1:
+            earlier = mini_weights.EARLIER[self.backbone.name]
+            params |= {"autoguidance": float(self.autoguidance), "earlier": store.sha256(earlier)}
         if self.mode not in FROM_NOISE:  # its sources are images of the draw
             params |= {"strength": float(self.strength)}
         if self.mode != "noise":
@@ -160,10 +173,10 @@ def sample(backbone, pool: PoolRequest, numbers) -> np.ndarray:
     memory: the batch is halved until it fits.
     """
     parts, todo, batch = [], list(numbers), min(CHUNK, backbone.batch)
-    base = pool.backbone.open(str(backbone.device)) if pool.gate and pool.adapter else None
+    other = _other(backbone, pool)
     while todo:
         try:
-            parts.append(_sample_batch(backbone, base, pool, todo[:batch]))
+            parts.append(_sample_batch(backbone, other, pool, todo[:batch]))
             todo = todo[batch:]
         except (torch.OutOfMemoryError, MemoryError):
             if batch == 1:
@@ -173,8 +186,20 @@ def sample(backbone, pool: PoolRequest, numbers) -> np.ndarray:
     return images.resize(np.concatenate(parts), pool.backbone.image_size or backbone.image_size)
 
 
+def _other(backbone, pool: PoolRequest):
+    """The second network of a pool with a gate, the backbone alone, or with autoguidance, the
+    earlier weights with the same adapter; else None.
+    """
+    if pool.gate and pool.adapter:
+        return pool.backbone.open(str(backbone.device)).denoiser
+    if pool.autoguidance == 1:
+        return None
+    earlier = mini_weights.earlier(backbone)
+    return (earlier.load_adapter(pool.adapter.place) if pool.adapter else earlier).denoiser
+
+
 @torch.inference_mode()
-def _sample_batch(backbone, base, pool: PoolRequest, numbers) -> np.ndarray:
+def _sample_batch(backbone, other, pool: PoolRequest, numbers) -> np.ndarray:
     n, size = len(numbers), backbone.image_size
     noise = _noise(backbone, pool, numbers)
     solver = backbone.solver(pool.steps)
@@ -196,11 +221,14 @@ def _sample_batch(backbone, base, pool: PoolRequest, numbers) -> np.ndarray:
             F.adaptive_max_pool2d(torch.from_numpy(weight), clean.shape[-2:]).to(clean.device) > 0
         )
     condition = torch.full((n,), pool.condition, device=noise.device)
-    gated = dataclasses.replace(backbone, denoiser=base.denoiser) if base else backbone
+    second = dataclasses.replace(backbone, denoiser=other) if other else backbone
     common = torch.full_like(condition, mini.condition(pool.task.domain.name))
     for k, t in enumerate(timesteps):
-        now = (gated, common) if k < pool.gate else (backbone, condition)
+        now = (second, common) if k < pool.gate else (backbone, condition)
         predicted = _guided(now[0], latents, t.expand(n), now[1], pool.guidance)
+        if pool.autoguidance != 1:  # Karras et al. 2024, arXiv 2406.02507, equation 3
+            worse = second.predict(latents, t.expand(n), condition)
+            predicted = worse + pool.autoguidance * (predicted - worse)
         latents = solver.step(predicted, t, latents).prev_sample
         if (
             pool.mode == "inpaint"

@@ -129,6 +129,7 @@ def _asked(request: ReportRequest) -> dict:
         "guidance": pool.guidance,
         "steps": pool.steps,
         "gate": pool.gate,
+        "autoguidance": pool.autoguidance,
         "n_images": request.n,
         "n_unseen": len(unseen),
         "n_unseen_groups": int(domain.table["group"].iloc[unseen].nunique()),

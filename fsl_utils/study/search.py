@@ -30,7 +30,7 @@ from fsl_utils.generator.sampling import PoolRequest
 from fsl_utils.pools import reports
 from fsl_utils.study import scripts, yaml_file
 
-SAMPLING = ("mode", "strength", "guidance", "steps", "gate")
+SAMPLING = ("mode", "strength", "guidance", "steps", "gate", "autoguidance")
 REPORTED = [
     "kid",
     "kid_spread",
@@ -57,6 +57,8 @@ class Search(params.Strict):
     rare_class: str = params.field("rare_class")
     n_real: int = params.field("n_real")
     seed: int = params.field("seed")
+    backbone: str = params.field("backbone")
+    image_size: int = params.field("image_size")
     adapter_steps: int = params.field("adapter_steps")
     n_images: int = Field(100, ge=1, le=10_000, description="a whole number, 1 to 10,000")
     draws: list[int] = Field([0], min_length=1, description="a list of draws")
@@ -82,7 +84,7 @@ def read(path: Path) -> Search:
         for number in search.draws:
             params.value("draw", number)
         for changed in search.tries:
-            settings.of(search.domain, **search.split(changed)[1])
+            settings.of(search.domain, search.backbone, **search.split(changed)[1])
     return search
 
 
@@ -109,8 +111,8 @@ def _row(search: Search, task: FewShotTask, changed: dict, device: str) -> tuple
     """One try on one draw: every setting, the step that was kept, the mean loss of the 50 steps
     before it, and of the pool what its report says in REPORTED."""
     steps, tuning, how = search.split(changed)
-    size, number = params.default("image_size"), task.draw.number
-    adapter = AdapterRequest.new(task, steps, search.seed, size, **tuning)
+    size, number = search.image_size, task.draw.number
+    adapter = AdapterRequest.new(task, steps, search.seed, size, search.backbone, **tuning)
     for step in finetuning.train(adapter, device):
         if step.number % 100 == 0:
             text = f"draw {number} {words(changed)}: step {step.number} of {steps}"
@@ -191,8 +193,8 @@ def main(arguments: list[str] | None = None) -> None:
     done, shown = [], defaultdict(list)
     for row, images in rows(read(given.file), params.device(given.device)):
         done.append(row)
-        # Modes other than noise keep much of a real image.
-        if row["mode"] == "noise" or registry.get(row["domain"]).shown:
+        # Other modes keep much of a real image.
+        if row["mode"] in sampling.FROM_NOISE or registry.get(row["domain"]).shown:
             called = (
                 f"called copies and left out: {row['copy_rate']:.0%}; "
                 f"of unseen real images {row['copy_false_alarm']:.1%}"

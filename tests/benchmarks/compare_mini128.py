@@ -6,8 +6,10 @@ The record behind results/mini.md.
     python tests/benchmarks/compare_mini128.py judge [DESIGN ...]
         KID and fine detail of what each paints without an adapter, the weights in use among them
         (`mini` enlarged); writes bases.csv and bases.png beside them
-    python tests/benchmarks/compare_mini128.py shifts 1 3 6 10 16
-        the same of the weights in use under other noise levels of the solver; writes shifts.csv
+    python tests/benchmarks/compare_mini128.py shift 1 3 6 10 16
+        the same of the weights in use under other noise levels of the solver; writes shift.csv
+    python tests/benchmarks/compare_mini128.py autoguidance 1 1.5 2 3
+        the same, drawn away from earlier weights; writes autoguidance.csv
 
 Every design sees the same images and noise in the same order. Judged by KID (EfficientNet-Lite2,
 which trained none of them) to a random half of a domain's base images, and by the energy of the
@@ -126,12 +128,19 @@ def train(name: str, seconds: float, folder: Path) -> None:
 
 
 @torch.inference_mode()
-def paint(model: mini.Mini, row: int, n: int = SAMPLED, seed: int = 0) -> np.ndarray:
-    """Images of the backbone alone, uint8 [n, 1, 128, 128]."""
+def paint(
+    model: mini.Mini, row: int, n: int = SAMPLED, seed: int = 0, weight: float = 1.0
+) -> np.ndarray:
+    """Images of the backbone alone, uint8 [n, 1, 128, 128]. weight: of autoguidance."""
     noise = torch.randn(n, *model.latent_shape, generator=torch.Generator().manual_seed(seed))
     solver, rows = model.solver(STEPS), torch.full((n,), row)
+    earlier = mini_weights.earlier(model) if weight != 1 else None
     for t in solver.timesteps:
-        noise = solver.step(model.predict(noise, t.expand(n), rows), t, noise).prev_sample
+        clean = model.predict(noise, t.expand(n), rows)
+        if earlier:
+            worse = earlier.predict(noise, t.expand(n), rows)
+            clean = worse + weight * (clean - worse)
+        noise = solver.step(clean, t, noise).prev_sample
     return _enlarged(model.decode(noise))
 
 
@@ -164,19 +173,25 @@ def judge(designs: list[str], folder: Path) -> None:
     Image.fromarray(np.concatenate(strips)).save(folder / "bases.png")
 
 
-def shifts(values: list[float], folder: Path) -> None:
-    """Print and write KID and fine detail under each shift, of 64 images a domain."""
+def sampled(name: str, values: list[float], folder: Path) -> None:
+    """Print and write KID and fine detail under each value of `shift` or `autoguidance`, of 64
+    images a domain.
+    """
     model, rows = mini_weights.load(kind=Mini128), []
     for domain in NAMES:
         kept, _ = _halves(domain)
         judged, fine = _embedded(kept), detail(kept)
-        for mini128.SHIFT in values:
-            images = paint(model, mini.condition(domain), 64, 1)
+        for value in values:
+            if name == "shift":
+                mini128.SHIFT = value
+            weight = value if name == "autoguidance" else 1.0
+            images = paint(model, mini.condition(domain), 64, 1, weight)
             kid, spread = measures.kid(_embedded(images), judged, 0)
             measured = {"kid": kid, "spread": spread, "fine": detail(images) / fine}
-            rows.append({"domain": domain, "shift": mini128.SHIFT} | measured)
+            rows.append({"domain": domain, name: value} | measured)
             print(rows[-1], flush=True)
-    pd.DataFrame(rows).round(4).to_csv(folder / "shifts.csv", index=False, lineterminator="\n")
+    table = pd.DataFrame(rows).round(4)
+    table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
 
 
 def _halves(domain: str) -> tuple[np.ndarray, np.ndarray]:
@@ -199,11 +214,12 @@ if __name__ == "__main__":
     training.add_argument("design", choices=list(DESIGNS))
     training.add_argument("--seconds", type=float, default=390)
     verbs.add_parser("judge").add_argument("designs", nargs="*")
-    verbs.add_parser("shifts").add_argument("values", nargs="+", type=float)
+    for name in ("shift", "autoguidance"):
+        verbs.add_parser(name).add_argument("values", nargs="+", type=float)
     asked = parser.parse_args()
     if asked.verb == "train":
         train(asked.design, asked.seconds, asked.folder / asked.design)
-    elif asked.verb == "shifts":
-        shifts(asked.values, asked.folder)
-    else:
+    elif asked.verb == "judge":
         judge(asked.designs, asked.folder)
+    else:
+        sampled(asked.verb, asked.values, asked.folder)
