@@ -20,6 +20,8 @@ PATTERN = "results/details/paper_pattern.csv"
 LEAKS = "results/leakage/leakage.csv"
 VARIETY = "results/searches/chestxray14_variety_compared.csv"
 STRONG = "results/searches/chestxray14_variety_strong_compared.csv"
+GUIDED = "results/searches/pv_cracks_autoguidance_compared.csv"
+BASES = "results/mini/mini128_autoguidance.csv"
 SEGMENTED = "results/segmentation/pv_cracks_compared.csv"
 SHARES, BESIDE = "results/rotation/shares.csv", "results/rotation/rivals.csv"
 ROTATED, FLATTERED = "results/rotation/gains.csv", "results/rotation/hindsight.csv"
@@ -532,6 +534,30 @@ NUMBERS = [
         for of, snippet in (
             ("distance_synthetic_synthetic", "distance changes by -.006"),
             ("kid", "KID by +.025"),
+        )
+    ),
+    *(
+        ("results/mini.md", snippet, GUIDED, (f"measure == '{of}'",), f"first {INTERVAL}")
+        for of, snippet in (
+            ("kid", "| .418 | -.038 [-.056, -.021]"),
+            ("distance_synthetic_synthetic", "| 1.095 | +.017 [+.009, +.024]"),
+            ("auroc_synthetic", "| .984 | -.011 [-.020, -.003]"),
+            ("called_rare", "| .832 | +.014 [-.026, +.060]"),
+        )
+    ),
+    *(
+        (
+            *("results/mini.md", snippet, BASES),
+            (f"domain == '{name}' and autoguidance == {weight}",),
+            "kid fine",
+        )
+        for name, weight, snippet in (
+            ("elpv", 1, "| 1 (none) | .178 | .72"),
+            ("elpv", 2, "| **2** | .093 | .85"),
+            ("magnetic_tile", 2, ".85 | .023 | 1.04"),
+            ("chestxray14", 2, "1.04 | .686 | .77"),
+            ("pv_cracks", 2, ".77 | .094 | .90"),
+            ("pv_cracks", 3, "1.29 | .105 | 1.30"),
         )
     ),
     *(

@@ -16,6 +16,7 @@ from fsl_utils.study import commands, grid, notebooks
 SHIPPED = [
     *("quickstart", "rotation", "baselines", "pilot", "rounds", "study1", "shots", "by_image"),
     *("paper", "paper_protocol", "leakage", "mended", "pilot2", "study2", "recipes", "covering"),
+    "autoguidance",
 ]
 
 

@@ -46,6 +46,7 @@ REPORTED = [
 ]
 RARE_ENOUGH = 0.8  # of the share of held-out real rare images that is called rare
 PLACE = "results/mine/searches/<file>.csv"
+ACROSS = 1024  # pixels of a sheet: images at full size
 LAST = 50  # steps whose mean loss stands for the end
 
 
@@ -190,8 +191,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("file", type=Path, help="such as notebooks/searches/elpv.yaml")
     given = parser.parse_args(arguments)
     out = given.out or ROOT / "results" / "mine" / "searches" / f"{given.file.stem}.csv"
-    done, shown = [], defaultdict(list)
-    for row, images in rows(read(given.file), params.device(given.device)):
+    search, done, shown = read(given.file), [], defaultdict(list)
+    for row, images in rows(search, params.device(given.device)):
         done.append(row)
         # Other modes keep much of a real image.
         if row["mode"] in sampling.FROM_NOISE or registry.get(row["domain"]).shown:
@@ -205,7 +206,7 @@ def main(arguments: list[str] | None = None) -> None:
     style.apply()
     for number, lines in shown.items():
         style.save(
-            sheets.sheet(lines),
+            sheets.sheet(lines, per_row=max(1, ACROSS // search.image_size)),
             out.with_name(f"{out.stem}_draw{number}"),
             table.loc[table["draw"] == number, ["try", "pool"]],
         )

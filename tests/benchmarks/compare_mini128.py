@@ -10,6 +10,8 @@ The record behind results/mini.md.
         the same of the weights in use under other noise levels of the solver; writes shift.csv
     python tests/benchmarks/compare_mini128.py autoguidance 1 1.5 2 3
         the same, drawn away from earlier weights; writes autoguidance.csv
+    python tests/benchmarks/compare_mini128.py steps 20 40
+        the same, with more of the solver's steps; writes steps.csv
 
 Every design sees the same images and noise in the same order. Judged by KID (EfficientNet-Lite2,
 which trained none of them) to a random half of a domain's base images, and by the energy of the
@@ -39,6 +41,7 @@ from fsl_utils.pools import measures
 
 NAMES = ("elpv", "magnetic_tile", "chestxray14", "pv_cracks")
 SAMPLED, STEPS, SHOWN = 32, 20, 8
+SAMPLED_BY = ("shift", "autoguidance", "steps")
 LEAST = 0.05  # noise level from which down the loss of a clean image weighs no more
 
 
@@ -129,11 +132,16 @@ def train(name: str, seconds: float, folder: Path) -> None:
 
 @torch.inference_mode()
 def paint(
-    model: mini.Mini, row: int, n: int = SAMPLED, seed: int = 0, weight: float = 1.0
+    model: mini.Mini,
+    row: int,
+    n: int = SAMPLED,
+    seed: int = 0,
+    weight: float = 1.0,
+    steps: int = STEPS,
 ) -> np.ndarray:
     """Images of the backbone alone, uint8 [n, 1, 128, 128]. weight: of autoguidance."""
     noise = torch.randn(n, *model.latent_shape, generator=torch.Generator().manual_seed(seed))
-    solver, rows = model.solver(STEPS), torch.full((n,), row)
+    solver, rows = model.solver(steps), torch.full((n,), row)
     earlier = mini_weights.earlier(model) if weight != 1 else None
     for t in solver.timesteps:
         clean = model.predict(noise, t.expand(n), rows)
@@ -174,8 +182,8 @@ def judge(designs: list[str], folder: Path) -> None:
 
 
 def sampled(name: str, values: list[float], folder: Path) -> None:
-    """Print and write KID and fine detail under each value of `shift` or `autoguidance`, of 64
-    images a domain.
+    """Print and write KID and fine detail under each value of what SAMPLED_BY names, of 64 images a
+    domain.
     """
     model, rows = mini_weights.load(kind=Mini128), []
     for domain in NAMES:
@@ -184,8 +192,8 @@ def sampled(name: str, values: list[float], folder: Path) -> None:
         for value in values:
             if name == "shift":
                 mini128.SHIFT = value
-            weight = value if name == "autoguidance" else 1.0
-            images = paint(model, mini.condition(domain), 64, 1, weight)
+            how = {"autoguidance": {"weight": value}, "steps": {"steps": int(value)}}.get(name, {})
+            images = paint(model, mini.condition(domain), 64, 1, **how)
             kid, spread = measures.kid(_embedded(images), judged, 0)
             measured = {"kid": kid, "spread": spread, "fine": detail(images) / fine}
             rows.append({"domain": domain, name: value} | measured)
@@ -214,7 +222,7 @@ if __name__ == "__main__":
     training.add_argument("design", choices=list(DESIGNS))
     training.add_argument("--seconds", type=float, default=390)
     verbs.add_parser("judge").add_argument("designs", nargs="*")
-    for name in ("shift", "autoguidance"):
+    for name in SAMPLED_BY:
         verbs.add_parser(name).add_argument("values", nargs="+", type=float)
     asked = parser.parse_args()
     if asked.verb == "train":
