@@ -22,6 +22,7 @@ VARIETY = "results/searches/chestxray14_variety_compared.csv"
 STRONG = "results/searches/chestxray14_variety_strong_compared.csv"
 GUIDED = "results/searches/pv_cracks_autoguidance_compared.csv"
 BASES = "results/mini/mini128_autoguidance.csv"
+LONGER = "results/mini/mini128_steps.csv"
 SEGMENTED = "results/segmentation/pv_cracks_compared.csv"
 SHARES, BESIDE = "results/rotation/shares.csv", "results/rotation/rivals.csv"
 ROTATED, FLATTERED = "results/rotation/gains.csv", "results/rotation/hindsight.csv"
@@ -543,6 +544,15 @@ NUMBERS = [
             ("distance_synthetic_synthetic", "| 1.095 | +.017 [+.009, +.024]"),
             ("auroc_synthetic", "| .984 | -.011 [-.020, -.003]"),
             ("called_rare", "| .832 | +.014 [-.026, +.060]"),
+        )
+    ),
+    *(
+        ("results/mini.md", snippet, LONGER, (f"domain == '{name}' and steps == 40",), "kid")
+        for name, snippet in (
+            ("elpv", "without it: KID .210"),
+            ("magnetic_tile", "KID .210, .031"),
+            ("chestxray14", ".031, 1.001"),
+            ("pv_cracks", "1.001 and .147"),
         )
     ),
     *(
