@@ -78,7 +78,7 @@ class Parameters(Strict):
     steps: int = _whole(20, "solver steps an image", 1, 1000)
     gate: int = _whole(0, "of them without the adapter", 0, 999)
     autoguidance: float = Field(
-        1.0, ge=1, le=10, description="away from earlier weights: 1 (none) to 10, for mini128"
+        1.0, ge=1, le=10, description="away from earlier weights: 1 (none) to 10"
     )
     n_images: int = _whole(200, "synthetic images")
     filter_steps: int = _whole(100, "optimiser steps of the filter's network")

@@ -9,7 +9,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from safetensors import safe_open
 
-from fsl_utils import StudyError
+from fsl_utils import StudyError, store
 from fsl_utils.data.datasets import registry
 from fsl_utils.generator import backbones, mini, mini_weights, sampling
 from fsl_utils.generator.adapter import AdapterRequest, attach
@@ -86,23 +86,24 @@ def test_weights_that_are_as_good_guide_nowhere(wanted, monkeypatch):
     assert np.abs(guided.astype(int) - plain).max() <= 1
 
 
-def test_earlier_weights_saw_no_more_than_those_in_use():
-    def files(path):
+@pytest.mark.parametrize("name", ["mini", "mini128"])
+def test_earlier_weights_saw_no_more_than_those_in_use(name):
+    def about(path):
         with safe_open(path, "pt") as file:
-            named = json.loads(file.metadata()["about"])["files"]
-        return {name: kept for name, kept in named.items() if name in registry.DATA_SETS}
+            return json.loads(file.metadata()["about"])
 
-    now = files(mini_weights.FOLDER / "mini128.safetensors")
-    before = files(mini_weights.EARLIER["mini128"])
-    assert len(before) == 4 and all(
-        set(names) <= set(now[domain]) for domain, names in before.items()
-    )
+    now, path = about(mini_weights.FOLDER / f"{name}.safetensors"), mini_weights.EARLIER[name]
+    before = about(path)["files"]
+    assert now["start"] == store.sha256(path)  # the training went on from them
+    domains = [domain for domain in before if domain in registry.DATA_SETS]
+    assert len(domains) >= 3
+    assert all(set(before[domain]) <= set(now["files"][domain]) for domain in domains)
 
 
 def test_it_is_refused_where_it_means_nothing(wanted, task, tmp_path, monkeypatch):
-    small = PoolRequest(task, backbones.pretrained("mini", task.domain))
-    with pytest.raises(StudyError, match=r"autoguidance is 2.0: .* only mini128 has"):
-        dataclasses.replace(small, autoguidance=2.0)
+    large = PoolRequest(task, backbones.pretrained("sd15", task.domain))
+    with pytest.raises(StudyError, match=r"for mini and mini128, not for sd15, .*autoguidance=1"):
+        dataclasses.replace(large, autoguidance=2.0)
     with pytest.raises(StudyError, match=r"autoguidance is 2.0 and gate 2: take one"):
         dataclasses.replace(wanted, autoguidance=2.0, gate=2)
     own = wanted.backbone.open()

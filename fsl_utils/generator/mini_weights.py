@@ -17,8 +17,8 @@ from fsl_utils import StudyError, store
 from fsl_utils.generator.mini import Mini, create
 
 FOLDER = Path(__file__).parent / "weights"
-# Of the same training, for autoguidance: mini128 after 4,200 of its 9,200 steps.
-EARLIER = {"mini128": FOLDER / "mini128_earlier.safetensors"}
+# After the first of two stages of the same training, for autoguidance.
+EARLIER = {name: FOLDER / f"{name}_earlier.safetensors" for name in ("mini", "mini128")}
 
 
 def in_use(kind: type[Mini] = Mini) -> Path:

@@ -68,8 +68,8 @@ class PoolRequest(Request):
             )
         if self.autoguidance != 1 and self.backbone.name not in mini_weights.EARLIER:
             raise StudyError(
-                f"autoguidance is {self.autoguidance}: it needs earlier weights, which only "
-                f"{', '.join(mini_weights.EARLIER)} has; set autoguidance=1"
+                f"autoguidance is {self.autoguidance}: it is for mini and mini128, not for "
+                f"{self.backbone.name}, which has no earlier weights; set autoguidance=1"
             )
         if self.autoguidance != 1 and self.gate:
             raise StudyError(

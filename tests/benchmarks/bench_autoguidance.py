@@ -1,9 +1,9 @@
-"""The same cells of two tables, the second's pools sampled otherwise: what does PR-AUC change by?
+"""The same cells of several tables, the last's pools sampled otherwise: what changes PR-AUC?
 
-    python tests/benchmarks/bench_autoguidance.py BEFORE/tables AFTER/tables --out TABLE
+    python tests/benchmarks/bench_autoguidance.py BEFORE/tables [...] AFTER/tables --out TABLE
 
-A row a classifier, arm and ratio that has a pool in both, over the draws that both have, intervals
-over draws alone; one family. The shots alone must score the same in both.
+A row a domain, classifier, arm and ratio that has a pool in both, over the draws that both have,
+intervals over draws alone; one family a domain. The shots alone must score the same in both.
 """
 
 import argparse
@@ -13,40 +13,45 @@ import pandas as pd
 
 from fsl_utils import StudyError
 from fsl_utils.analysis import contrasts, searches
-from fsl_utils.analysis.tables import read_results
+from fsl_utils.analysis.tables import read_results, read_several
 from fsl_utils.figures import style
 
 SAME = ["domain", "rare_class", "n_real", "classifier", "arm", "ratio", "synthetic_weight", "draw"]
 
 
 def compared(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """Columns of `searches.compared`, a row a way; its `measure` is the way, as 'probe lora 4x'.
+    """Columns of `searches.compared`, and domain; its `measure` is the way, as 'probe lora 4x'.
 
     before, after: as `read_results` gives cells. Raises StudyError where cells without a pool
     differ.
     """
     pairs = before.merge(after, on=SAME, suffixes=("_before", "_after"), validate="one_to_one")
-    plain = pairs[pairs["base_after"] == ""]
-    if (plain["cell_before"] != plain["cell_after"]).any():
+    plain = pairs["base_after"] == ""
+    if (pairs["cell_before"] != pairs["cell_after"])[plain].any():
         raise StudyError("cells without a pool differ: these tables are not of the same task")
-    pooled = pairs[pairs["base_after"] != ""]
-    ways = pooled["classifier"] + " " + pooled["arm"] + pooled["ratio"].map(" {:g}x".format)
-    long = pd.concat(
-        pd.DataFrame({"try": when, "way": ways, "draw": pairs["draw"], "pr_auc": pooled[column]})
-        for when, column in (("before", "pr_auc_before"), ("after", "pr_auc_after"))
-    )
-    wide = long.pivot(index=["try", "draw"], columns="way", values="pr_auc").reset_index()
-    wide = wide.sort_values("try", ascending=False)  # `before` is what is subtracted
-    changes = searches.compared(wide, tuple(ways.unique())).drop(columns=["try", "p_holm"])
-    return contrasts.family(changes.drop(columns="verdict").to_dict("records"))
+    pooled = pairs[~plain].groupby("domain")
+    return pd.concat([_family(part).assign(domain=domain) for domain, part in pooled])
+
+
+def _family(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The ways of one domain."""
+    ways = pairs["classifier"] + " " + pairs["arm"] + pairs["ratio"].map(" {:g}x".format)
+    both = [
+        pd.DataFrame({"try": when, "draw": pairs["draw"], "way": ways, "pr_auc": pairs[column]})
+        for when, column in (("without", "pr_auc_before"), ("with", "pr_auc_after"))
+    ]
+    wide = pd.concat(both).pivot(index=["try", "draw"], columns="way", values="pr_auc")
+    wide = wide.reset_index().sort_values("try", ascending=False)  # `without` is subtracted
+    changes = searches.compared(wide, tuple(ways.unique()))
+    return contrasts.family(changes.drop(columns=["try", "p_holm", "verdict"]).to_dict("records"))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("before", type=Path)
-    parser.add_argument("after", type=Path)
+    parser.add_argument("tables", nargs="+", type=Path, help="those without; the last: with")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    changes = compared(*(read_results(folder)[0] for folder in (given.before, given.after)))
+    *without, with_it = given.tables
+    changes = compared(read_several(without)[0], read_results(with_it)[0])
     style.save_table(given.out, changes)
     print(changes.to_string(index=False))

@@ -9,7 +9,7 @@ The record behind results/mini.md.
     python tests/benchmarks/compare_mini128.py shift 1 3 6 10 16
         the same of the weights in use under other noise levels of the solver; writes shift.csv
     python tests/benchmarks/compare_mini128.py autoguidance 1 1.5 2 3
-        the same, drawn away from earlier weights; writes autoguidance.csv
+        the same, drawn away from earlier weights; writes autoguidance.csv; --backbone mini: at 64
     python tests/benchmarks/compare_mini128.py steps 20 40
         the same, with more of the solver's steps; writes steps.csv
 
@@ -139,7 +139,7 @@ def paint(
     weight: float = 1.0,
     steps: int = STEPS,
 ) -> np.ndarray:
-    """Images of the backbone alone, uint8 [n, 1, 128, 128]. weight: of autoguidance."""
+    """Images of the backbone alone, uint8 [n, 1, S, S]. weight: of autoguidance."""
     noise = torch.randn(n, *model.latent_shape, generator=torch.Generator().manual_seed(seed))
     solver, rows = model.solver(steps), torch.full((n,), row)
     earlier = mini_weights.earlier(model) if weight != 1 else None
@@ -149,7 +149,7 @@ def paint(
             worse = earlier.predict(noise, t.expand(n), rows)
             clean = worse + weight * (clean - worse)
         noise = solver.step(clean, t, noise).prev_sample
-    return _enlarged(model.decode(noise))
+    return model.decode(noise)
 
 
 def _enlarged(images: np.ndarray) -> np.ndarray:
@@ -167,7 +167,7 @@ def judge(designs: list[str], folder: Path) -> None:
     for domain in NAMES:
         kept, other = _halves(domain)
         painted = {"real": other} | {
-            name: paint(model, mini.condition(domain)) for name, model in models.items()
+            name: _enlarged(paint(model, mini.condition(domain))) for name, model in models.items()
         }
         judged = _embedded(kept)
         for name, images in painted.items():
@@ -181,13 +181,13 @@ def judge(designs: list[str], folder: Path) -> None:
     Image.fromarray(np.concatenate(strips)).save(folder / "bases.png")
 
 
-def sampled(name: str, values: list[float], folder: Path) -> None:
+def sampled(name: str, values: list[float], backbone: str, folder: Path) -> None:
     """Print and write KID and fine detail under each value of what SAMPLED_BY names, of 64 images a
     domain.
     """
-    model, rows = mini_weights.load(kind=Mini128), []
-    for domain in NAMES:
-        kept, _ = _halves(domain)
+    model, rows = mini_weights.load(kind=backbones.MINIS[backbone]), []
+    for domain in model.about["domains"]:
+        kept, _ = _halves(domain, model.image_size)
         judged, fine = _embedded(kept), detail(kept)
         for value in values:
             if name == "shift":
@@ -202,10 +202,10 @@ def sampled(name: str, values: list[float], folder: Path) -> None:
     table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
 
 
-def _halves(domain: str) -> tuple[np.ndarray, np.ndarray]:
-    """A domain's base images at random in two halves, uint8 [N, 1, 128, 128]."""
+def _halves(domain: str, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
+    """A domain's base images at random in two halves, uint8 [N, 1, S, S]."""
     task = domains.load(domain)
-    real = task.images(128)[task.rows("base", label=0)]
+    real = task.images(size)[task.rows("base", label=0)]
     order = partitions.generator("judge", domain).permutation(len(real))
     return real[order[: len(real) // 2]], real[order[len(real) // 2 :]]
 
@@ -223,11 +223,13 @@ if __name__ == "__main__":
     training.add_argument("--seconds", type=float, default=390)
     verbs.add_parser("judge").add_argument("designs", nargs="*")
     for name in SAMPLED_BY:
-        verbs.add_parser(name).add_argument("values", nargs="+", type=float)
+        verb = verbs.add_parser(name)
+        verb.add_argument("values", nargs="+", type=float)
+        verb.add_argument("--backbone", choices=list(backbones.MINIS), default="mini128")
     asked = parser.parse_args()
     if asked.verb == "train":
         train(asked.design, asked.seconds, asked.folder / asked.design)
     elif asked.verb == "judge":
         judge(asked.designs, asked.folder)
     else:
-        sampled(asked.verb, asked.values, asked.folder)
+        sampled(asked.verb, asked.values, asked.backbone, asked.folder)
