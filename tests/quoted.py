@@ -331,7 +331,7 @@ NUMBERS = [
         )
     ),
     *(
-        ("README.md", snippet, SPLITS, (split, RESNET, arm(name, 20)), columns)
+        ("README.md", snippet, SPLITS, (CRACK, split, RESNET, arm(name, 20)), columns)
         for snippet, split, name, columns in (
             ("+.264 [+.150, +.358]", BY_IMAGE, "lora", INTERVAL),
             ("repeated shots by +.270", BY_IMAGE, "duplicate", "difference"),
@@ -339,7 +339,7 @@ NUMBERS = [
         )
     ),
     *(
-        ("results/experiments.md", snippet, SPLITS, (split, who, arm(name, ratio)), INTERVAL)
+        ("results/experiments.md", snippet, SPLITS, (CRACK, split, who, arm(name, ratio)), INTERVAL)
         for snippet, split, who, name, ratio in (
             ("+.270 [+.156, +.360]", BY_IMAGE, RESNET, "duplicate", 20),
             ("+.204 [+.105, +.291]", BY_IMAGE, RESNET, "duplicate", 4),
@@ -365,6 +365,40 @@ NUMBERS = [
             ("+.002 [-.037, +.040]", BY_IMAGE, TUNED, "duplicate", 20),
             ("-.052 [-.091, +.029]", BY_GROUP, TUNED, "duplicate", 20),
         )
+    ),
+    *(
+        ("results/experiments.md", snippet, SPLITS, (XRAYS, split, arm(name, ratio)), INTERVAL)
+        for snippet, split, name, ratio in (
+            ("`lora` at 4x -.023 [-.052, +.006]", BY_IMAGE, "lora", 4),
+            ("at 20x -.061 [-.096, -.023]", BY_IMAGE, "lora", 20),
+            ("4x copies -.021 [-.036, -.006]", BY_IMAGE, "duplicate", 4),
+            ("by patient +.024 [-.009, +.052]", BY_GROUP, "lora", 4),
+            ("and -.016 [-.053, +.016]", BY_GROUP, "lora", 20),
+        )
+    ),
+    *(
+        (
+            *("results/experiments.md", snippet, TABLE),
+            (XRAYS, who, split, arm("lora" if ratio else "real", ratio)),
+            "f1 pr_auc",
+        )
+        for who, split, ratio, snippet in (
+            ("source == 'paper'", BY_IMAGE, 0, "| .193 / .846"),
+            ("source == 'paper'", BY_IMAGE, 4, ".686 / .677"),
+            ("source == 'paper'", BY_IMAGE, 20, ".537 / .741"),
+            (TUNED, BY_IMAGE, 0, "by image | .307 / .417"),
+            (TUNED, BY_IMAGE, 2, ".381 / .408"),
+            (TUNED, BY_IMAGE, 4, ".331 / .394"),
+            (TUNED, BY_IMAGE, 20, ".097 / .356"),
+            (TUNED, BY_GROUP, 0, "by patient | .248 / .340"),
+            (TUNED, BY_GROUP, 2, ".253 / .355"),
+            (TUNED, BY_GROUP, 4, ".250 / .363"),
+            (TUNED, BY_GROUP, 20, ".088 / .323"),
+        )
+    ),
+    (
+        *("results/experiments.md", "gives away +.078 [+.010, +.144]"),
+        *("results/details/paper_leakage.csv", (XRAYS,), "gives_away low high"),
     ),
     *(
         ("results/experiments.md", snippet, TABLE, (BY_IMAGE, TUNED, CRACK, arm(*key)), "f1 recall")
