@@ -9,7 +9,7 @@ from spoiled import Spoiled
 from fsl_utils import StudyError, store
 from fsl_utils.data import domains
 from fsl_utils.data.tasks import FewShotTask
-from fsl_utils.generator import backbones, mini, mini_weights, regions, sampling
+from fsl_utils.generator import backbones, guidance, mini, mini_weights, regions, sampling
 from fsl_utils.generator.adapter import AdapterRequest, attach
 from fsl_utils.generator.sampling import PoolRequest
 
@@ -175,10 +175,10 @@ def test_guidance_in_one_pass_is_guidance_in_two(backbone):
     )
     row, null = torch.full((3,), mini.condition("elpv")), torch.full((3,), mini.NULL)
     with torch.inference_mode():
-        ours = sampling._guided(backbone, latents, t, row, 2.5)
+        ours = guidance.by_conditions(backbone, latents, t, row, 2.5)
         with_it, without = backbone.predict(latents, t, row), backbone.predict(latents, t, null)
         torch.testing.assert_close(ours, without + 2.5 * (with_it - without), rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(sampling._guided(backbone, latents, t, row, 1.0), with_it)
+        torch.testing.assert_close(guidance.by_conditions(backbone, latents, t, row, 1.0), with_it)
 
 
 def test_an_image_may_resemble_the_group_of_its_source_unless_that_is_a_shot(task):

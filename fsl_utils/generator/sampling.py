@@ -18,7 +18,7 @@ from fsl_utils import StudyError, store
 from fsl_utils.data import images, partitions
 from fsl_utils.data.tasks import FewShotTask
 from fsl_utils.generator import adapter as adapters
-from fsl_utils.generator import backbones, hub, layouts, mini, mini_weights, regions
+from fsl_utils.generator import backbones, guidance, hub, layouts, mini, mini_weights, regions
 from fsl_utils.generator.adapter import AdapterRequest
 from fsl_utils.request import Request
 
@@ -173,7 +173,7 @@ def sample(backbone, pool: PoolRequest, numbers) -> np.ndarray:
     memory: the batch is halved until it fits.
     """
     parts, todo, batch = [], list(numbers), min(CHUNK, backbone.batch)
-    other = _other(backbone, pool)
+    other = guidance.other(backbone, pool)
     while todo:
         try:
             parts.append(_sample_batch(backbone, other, pool, todo[:batch]))
@@ -184,18 +184,6 @@ def sample(backbone, pool: PoolRequest, numbers) -> np.ndarray:
             batch //= 2
             print(f"out of memory: going on with batches of {batch}")
     return images.resize(np.concatenate(parts), pool.backbone.image_size or backbone.image_size)
-
-
-def _other(backbone, pool: PoolRequest):
-    """The second network of a pool with a gate, the backbone alone, or with autoguidance, the
-    earlier weights with the same adapter; else None.
-    """
-    if pool.gate and pool.adapter:
-        return pool.backbone.open(str(backbone.device)).denoiser
-    if pool.autoguidance == 1:
-        return None
-    earlier = mini_weights.earlier(backbone)
-    return (earlier.load_adapter(pool.adapter.place) if pool.adapter else earlier).denoiser
 
 
 @torch.inference_mode()
@@ -220,15 +208,9 @@ def _sample_batch(backbone, other, pool: PoolRequest, numbers) -> np.ndarray:
         anew = (
             F.adaptive_max_pool2d(torch.from_numpy(weight), clean.shape[-2:]).to(clean.device) > 0
         )
-    condition = torch.full((n,), pool.condition, device=noise.device)
     second = dataclasses.replace(backbone, denoiser=other) if other else backbone
-    common = torch.full_like(condition, mini.condition(pool.task.domain.name))
     for k, t in enumerate(timesteps):
-        now = (second, common) if k < pool.gate else (backbone, condition)
-        predicted = _guided(now[0], latents, t.expand(n), now[1], pool.guidance)
-        if pool.autoguidance != 1:  # Karras et al. 2024, arXiv 2406.02507, equation 3
-            worse = second.predict(latents, t.expand(n), condition)
-            predicted = worse + pool.autoguidance * (predicted - worse)
+        predicted = guidance.predicted(backbone, second, pool, k, latents, t.expand(n))
         latents = solver.step(predicted, t, latents).prev_sample
         if (
             pool.mode == "inpaint"
@@ -253,21 +235,6 @@ def _noise(backbone, pool: PoolRequest, numbers) -> torch.Tensor:
         for s in seeds
     ]
     return torch.stack(each).to(backbone.device, backbone.dtype)
-
-
-def _guided(backbone, latents, timesteps, condition, guidance: float) -> torch.Tensor:
-    """The prediction with classifier-free guidance (Ho & Salimans 2022), both conditions in one
-    pass, or told it (FLUX.2-dev).
-    """
-    if guidance == 1:
-        return backbone.predict(latents, timesteps, condition)
-    if backbone.takes_guidance:
-        return backbone.predict(latents, timesteps, condition, guidance)
-    both = torch.cat([torch.full_like(condition, mini.NULL), condition])
-    without, with_it = backbone.predict(
-        latents.repeat(2, 1, 1, 1), timesteps.repeat(2), both
-    ).chunk(2)
-    return without + guidance * (with_it - without)
 
 
 def sources(pool: PoolRequest, numbers) -> np.ndarray | None:
