@@ -44,6 +44,9 @@ def test_tpe_finds_a_planted_way_and_all_rules_are_reported():
     best = taken.set_index("rule")
     assert abs(best.loc["tpe", "guidance"] - 2.2) < 0.2 and best.loc["tpe", "chosen"] > -0.02
     assert (trials["gate"] < trials["steps"]).all()
+    ways = [trials.loc[trials["rule"] == rule, downstream.WAY] for rule in downstream.RULES]
+    alike = (ways[0].to_numpy() == ways[1].to_numpy()).all(axis=1)
+    assert alike[:13].all() and not alike[13:].any()  # TPE is random search for a third of it alone
     again, _ = downstream.choose(search, score)
     pd.testing.assert_frame_equal(trials, again)  # the same seed, the same trials
 
