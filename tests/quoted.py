@@ -23,6 +23,8 @@ STRONG = "results/searches/chestxray14_variety_strong_compared.csv"
 GUIDED = "results/searches/pv_cracks_autoguidance_compared.csv"
 BASES = "results/mini/mini128_autoguidance.csv"
 LONGER = "results/mini/mini128_steps.csv"
+CHESTS = "results/searches/chestxray14_autoguidance_compared.csv"
+SHARPER = "results/autoguidance/compared.csv"
 SEGMENTED = "results/segmentation/pv_cracks_compared.csv"
 SHARES, BESIDE = "results/rotation/shares.csv", "results/rotation/rivals.csv"
 ROTATED, FLATTERED = "results/rotation/gains.csv", "results/rotation/hindsight.csv"
@@ -569,6 +571,43 @@ NUMBERS = [
         for of, snippet in (
             ("distance_synthetic_synthetic", "distance changes by -.006"),
             ("kid", "KID by +.025"),
+        )
+    ),
+    *(
+        (
+            "results/experiments.md",
+            snippet,
+            SHARPER,
+            (f"domain == '{domain}'", f"measure == '{way}'"),
+            columns,
+        )
+        for snippet, domain, way, columns in (
+            (
+                "| .334 | **-.026** [-.046, -.008]",
+                "chestxray14",
+                "finetuned lora 4x",
+                f"first {INTERVAL}",
+            ),
+            ("**-.030** [-.059, -.011]", "chestxray14", "finetuned synth_both 4x", INTERVAL),
+            ("| .857 | +.001 [-.008, +.012]", "pv_cracks", "probe lora 4x", f"first {INTERVAL}"),
+            ("-.000 [-.008, +.007]", "pv_cracks", "probe synth_both 4x", INTERVAL),
+            ("| .870 | +.013 [+.001, +.027]", "pv_cracks", "whitened lora 4x", f"first {INTERVAL}"),
+            ("+.009 [-.000, +.022]", "pv_cracks", "whitened synth_both 4x", INTERVAL),
+            ("after Holm (p .31)", "pv_cracks", "whitened lora 4x", "p_holm"),
+        )
+    ),
+    (
+        *("README.md", "X-rays -.030 [-.059, -.011]", SHARPER),
+        *(("domain == 'chestxray14'", "measure == 'finetuned synth_both 4x'"), INTERVAL),
+    ),
+    *(
+        ("results/experiments.md", snippet, CHESTS, (f"measure == '{of}'",), columns)
+        for snippet, of, columns in (
+            ("KID changes by -.137 [-.175, -.098]", "kid", INTERVAL),
+            ("[-.175, -.098] from .552", "kid", "first"),
+            ("+.206 [+.189, +.224]", "distance_synthetic_synthetic", INTERVAL),
+            ("[+.189, +.224] from .875", "distance_synthetic_synthetic", "first"),
+            ("called rare, -.052 [-.082, -.025]", "called_rare", INTERVAL),
         )
     ),
     *(
