@@ -26,6 +26,7 @@ SMALL = "results/mini/mini_autoguidance.csv"
 LONGER = "results/mini/mini128_steps.csv"
 CHESTS = "results/searches/chestxray14_autoguidance_compared.csv"
 SHARPER = "results/autoguidance/compared.csv"
+TAKEN, SEARCHED = (f"results/searches/downstream_elpv_{end}.csv" for end in ("taken", "compared"))
 SEGMENTED = "results/segmentation/pv_cracks_compared.csv"
 SHARES, BESIDE = "results/rotation/shares.csv", "results/rotation/rivals.csv"
 ROTATED, FLATTERED = "results/rotation/gains.csv", "results/rotation/hindsight.csv"
@@ -595,6 +596,27 @@ NUMBERS = [
             ("| .870 | +.013 [+.001, +.027]", "pv_cracks", "whitened lora 4x", f"first {INTERVAL}"),
             ("+.009 [-.000, +.022]", "pv_cracks", "whitened synth_both 4x", INTERVAL),
             ("after Holm (p .31)", "pv_cracks", "whitened lora 4x", "p_holm"),
+        )
+    ),
+    *(
+        ("results/experiments.md", snippet, TAKEN, (f"rule == '{rule}'",), "chosen")
+        for rule, snippet in (
+            ("defaults", "| 20, 0, 1 | .708"),
+            ("random", "2.24 | .607"),
+            ("tpe", "1.46 | .697"),
+        )
+    ),
+    *(
+        (
+            *("results/experiments.md", snippet, SEARCHED),
+            (f"rule == '{rule}' and minus == '{minus}'",),
+            columns,
+        )
+        for snippet, rule, minus, columns in (
+            ("| .708 | (.611)", "tpe", "defaults", "first"),
+            ("**-.059** [-.087, -.033]", "random", "defaults", INTERVAL),
+            ("| .697 | -.014 [-.035, +.006]", "tpe", "defaults", INTERVAL),
+            ("its cost, by +.045 [+.007, +.087]", "tpe", "random", INTERVAL),
         )
     ),
     (
