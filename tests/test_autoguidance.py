@@ -100,6 +100,15 @@ def test_earlier_weights_saw_no_more_than_those_in_use(name):
     assert all(set(before[domain]) <= set(now["files"][domain]) for domain in domains)
 
 
+def test_earlier_weights_that_saw_test_images_are_refused(wanted, task, tmp_path, monkeypatch):
+    test = task.domain.table["image"][task.domain.table["partition"] == "test"].tolist()
+    path = tmp_path / "earlier.safetensors"
+    mini_weights.save(wanted.backbone.open(), path, {"files": {"elpv": test[:2]}})
+    monkeypatch.setitem(mini_weights.EARLIER, "mini128", path)
+    with pytest.raises(StudyError, match="saw 2 images of the test partition.*autoguidance=1"):
+        dataclasses.replace(wanted, autoguidance=2.0)
+
+
 def test_it_is_refused_where_it_means_nothing(wanted, task, tmp_path, monkeypatch):
     large = PoolRequest(task, backbones.pretrained("sd15", task.domain))
     with pytest.raises(StudyError, match=r"for mini and mini128, not for sd15, .*autoguidance=1"):

@@ -66,20 +66,23 @@ def pretrained(name: str, domain, image_size: int = 64, quantise: str = "") -> P
     """
     base = identity(name, quantise)
     if name in MINIS:
-        _check_unseen(name, domain)
+        variable = mini_weights.variable(name)
+        mend = (
+            f"unset {variable} for the shipped weights, or run fsl pretrain on today's partitions"
+        )
+        check_unseen(mini_weights.in_use(MINIS[name]), name, domain, mend)
         return Pretrained(name, base)
     return Pretrained(name, base, prompts(domain), 1, image_size)
 
 
-def _check_unseen(name: str, domain) -> None:
-    table, kind = domain.table, MINIS[name]
+def check_unseen(path: Path, name: str, domain, mend: str) -> None:
+    """Raise StudyError with a mend where weights of a mini saw images of the test partition."""
+    table = domain.table
     test = table["image"][table["partition"].isin(("test", partitions.SEALED))]
-    if known := sorted(mini_weights.seen(kind, domain.name) & set(test)):
-        path, variable = mini_weights.in_use(kind), mini_weights.variable(name)
+    if known := sorted(mini_weights.seen(path, MINIS[name], domain.name) & set(test)):
         raise StudyError(
             f"{path}: these weights saw {len(known)} images of the test partition of "
-            f"{domain.name} (first: {known[0]}): unset {variable} for the shipped weights, "
-            "or run fsl pretrain on today's partitions"
+            f"{domain.name} (first: {known[0]}): {mend}"
         )
 
 

@@ -28,12 +28,11 @@ def in_use(kind: type[Mini] = Mini) -> Path:
     return Path(os.environ.get(variable(kind.name)) or FOLDER / f"{kind.name}.safetensors")
 
 
-def seen(kind: type[Mini], domain: str) -> set[str]:
-    """Names of the images of a domain that the weights in use were pretrained on.
+def seen(path: Path, kind: type[Mini], domain: str) -> set[str]:
+    """Names of the images of a domain that a file of weights was pretrained on.
 
     Raises StudyError where the file is missing or damaged.
     """
-    path = in_use(kind)
     with _explained(path, kind), safe_open(path, "pt") as file:
         return set(_about(file).get("files", {}).get(domain, ()))
 

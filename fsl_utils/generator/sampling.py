@@ -66,17 +66,24 @@ class PoolRequest(Request):
                 f"gate is {self.gate} of {self.steps} steps: take fewer, for none is left "
                 "to the adapter"
             )
-        if self.autoguidance != 1 and self.backbone.name not in mini_weights.EARLIER:
+        if self.autoguidance != 1:
+            self._check_autoguidance()
+        if not 0 < self.strength <= 1:
+            raise StudyError(f"strength is {self.strength}: take a value in (0, 1]")
+
+    def _check_autoguidance(self) -> None:
+        name = self.backbone.name
+        if name not in mini_weights.EARLIER:
             raise StudyError(
                 f"autoguidance is {self.autoguidance}: it is for mini and mini128, not for "
-                f"{self.backbone.name}, which has no earlier weights; set autoguidance=1"
+                f"{name}, which has no earlier weights; set autoguidance=1"
             )
-        if self.autoguidance != 1 and self.gate:
+        if self.gate:
             raise StudyError(
                 f"autoguidance is {self.autoguidance} and gate {self.gate}: take one of the two"
             )
-        if not 0 < self.strength <= 1:
-            raise StudyError(f"strength is {self.strength}: take a value in (0, 1]")
+        earlier = mini_weights.EARLIER[name]
+        backbones.check_unseen(earlier, name, self.task.domain, "set autoguidance=1")
 
     @classmethod
     def of(cls, adapter: AdapterRequest, **how):
