@@ -28,7 +28,7 @@ def compared(table: pd.DataFrame, measures: tuple[str, ...] = MEASURES) -> pd.Da
     for measure in measures:
         values = table.pivot(index="draw", columns="try", values=measure)
         first, *others = table["try"].unique()
-        rows = [_contrast(values[[first, name]].dropna()) for name in others]
+        rows = [contrast(values[[first, name]].dropna()) for name in others]
         families.append(contrasts.family([row | {"measure": measure} for row in rows if row]))
     changes = pd.concat(families, ignore_index=True)
     return changes.replace({"verdict": {"better": "more", "worse": "less"}})
@@ -44,7 +44,7 @@ def beside(table: pd.DataFrame, measures: tuple[str, ...], rival: str, name: str
     return pd.concat(parts, ignore_index=True)
 
 
-def _contrast(pair: pd.DataFrame) -> dict:
+def contrast(pair: pd.DataFrame) -> dict:
     """One try minus the first; {} where they share no draw. pair: a column each, first first."""
     first, name = pair.columns
     difference = (pair[name] - pair[first]).to_numpy()

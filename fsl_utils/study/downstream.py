@@ -31,7 +31,7 @@ from fsl_utils.study import scripts, yaml_file
 ARM = "synth_only"
 RULES = ("random", "tpe")
 DEFAULTS = "defaults"
-PLACE = "results/mine/searches/downstream_<file>"
+PLACE = "results/mine/searches/downstream_{}"
 WAY = ["steps", "gate", "guidance"]
 
 
@@ -149,7 +149,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("file", type=Path, help="such as notebooks/searches/downstream/elpv.yaml")
     given = parser.parse_args(arguments)
     search, device = read(given.file), params.device(given.device)
-    out = given.out or ROOT / "results" / "mine" / "searches" / f"downstream_{given.file.stem}"
+    out = given.out or ROOT / PLACE.format(given.file.stem)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def score(way: dict) -> dict:

@@ -13,10 +13,10 @@ from fsl_utils import StudyError, files
 def parser(module: str, what: str, place: str) -> argparse.ArgumentParser:
     """Of `python -m fsl_utils.study.<module>`, which trains: --out and --device.
 
-    place: where its tables lie by default, in words.
+    place: where its tables lie by default, {} for what the file or data set is called.
     """
     made = argparse.ArgumentParser(prog=f"python -m fsl_utils.study.{module}", description=what)
-    made.add_argument("--out", type=Path, help=f"default: {place}")
+    made.add_argument("--out", type=Path, help=f"default: {place.format('NAME')}")
     made.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     return made
 

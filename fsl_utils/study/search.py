@@ -45,8 +45,8 @@ REPORTED = [
     "distance_real_across",
 ]
 RARE_ENOUGH = 0.8  # of the share of held-out real rare images that is called rare
-PLACE = "results/mine/searches/<file>.csv"
-ACROSS = 1024  # pixels of a sheet: images at full size
+PLACE = "results/mine/searches/{}.csv"
+ACROSS = 1024  # pixels of a sheet, the largest image_size: images at full size
 LAST = 50  # steps whose mean loss stands for the end
 
 
@@ -190,7 +190,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = scripts.parser("search", __doc__.splitlines()[0], PLACE)
     parser.add_argument("file", type=Path, help="such as notebooks/searches/elpv.yaml")
     given = parser.parse_args(arguments)
-    out = given.out or ROOT / "results" / "mine" / "searches" / f"{given.file.stem}.csv"
+    out = given.out or ROOT / PLACE.format(given.file.stem)
     search, done, shown = read(given.file), [], defaultdict(list)
     for row, images in rows(search, params.device(given.device)):
         done.append(row)
@@ -206,7 +206,7 @@ def main(arguments: list[str] | None = None) -> None:
     style.apply()
     for number, lines in shown.items():
         style.save(
-            sheets.sheet(lines, per_row=max(1, ACROSS // search.image_size)),
+            sheets.sheet(lines, per_row=ACROSS // search.image_size),
             out.with_name(f"{out.stem}_draw{number}"),
             table.loc[table["draw"] == number, ["try", "pool"]],
         )

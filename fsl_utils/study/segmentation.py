@@ -25,7 +25,7 @@ from fsl_utils.study import scripts
 IMAGES = 50  # of the pool, and of drawn marks
 MEASURES = ("dice", "pixel_ap")
 SETTING = {"backbone": "mini128", "image_size": 128, "mode": "mask", "adapter_steps": 350}
-PLACE = "results/mine/segmentation/<domain>"
+PLACE = "results/mine/segmentation/{}"
 RIVAL = "drawn"  # costs nothing
 
 
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--shots", type=int, default=params.default("n_real"))
     parser.add_argument("--draws", type=int, default=10)
     given = parser.parse_args(arguments)
-    out = given.out or ROOT / "results" / "mine" / "segmentation" / given.domain
+    out = given.out or ROOT / PLACE.format(given.domain)
     table = out.with_name(f"{out.name}.csv")
     done = pd.read_csv(table) if table.is_file() else pd.DataFrame(columns=["pool"])
     if "pool" not in done:

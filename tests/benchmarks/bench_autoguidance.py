@@ -17,6 +17,7 @@ from fsl_utils.analysis.tables import read_results, read_several
 from fsl_utils.figures import style
 
 SAME = ["domain", "rare_class", "n_real", "classifier", "arm", "ratio", "synthetic_weight", "draw"]
+WAY = ["classifier", "arm", "ratio"]
 
 
 def compared(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
@@ -35,15 +36,12 @@ def compared(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 
 def _family(pairs: pd.DataFrame) -> pd.DataFrame:
     """The ways of one domain."""
-    ways = pairs["classifier"] + " " + pairs["arm"] + pairs["ratio"].map(" {:g}x".format)
-    both = [
-        pd.DataFrame({"try": when, "draw": pairs["draw"], "way": ways, "pr_auc": pairs[column]})
-        for when, column in (("without", "pr_auc_before"), ("with", "pr_auc_after"))
-    ]
-    wide = pd.concat(both).pivot(index=["try", "draw"], columns="way", values="pr_auc")
-    wide = wide.reset_index().sort_values("try", ascending=False)  # `without` is subtracted
-    changes = searches.compared(wide, tuple(ways.unique()))
-    return contrasts.family(changes.drop(columns=["try", "p_holm", "verdict"]).to_dict("records"))
+    rows = []
+    for (classifier, arm, ratio), part in pairs.groupby(WAY, sort=False):
+        pair = part.set_index("draw")[["pr_auc_before", "pr_auc_after"]]
+        measure = f"{classifier} {arm} {ratio:g}x"
+        rows.append(searches.contrast(pair.sort_index()) | {"measure": measure})
+    return contrasts.family(rows).drop(columns="try")
 
 
 if __name__ == "__main__":

@@ -136,18 +136,18 @@ def paint(
     row: int,
     n: int = SAMPLED,
     seed: int = 0,
-    weight: float = 1.0,
-    steps: int = STEPS,
+    autoguidance: float = 1.0,
+    steps: float = STEPS,
 ) -> np.ndarray:
-    """Images of the backbone alone, uint8 [n, 1, S, S]. weight: of autoguidance."""
+    """Images of the backbone alone, uint8 [n, 1, S, S]."""
     noise = torch.randn(n, *model.latent_shape, generator=torch.Generator().manual_seed(seed))
-    solver, rows = model.solver(steps), torch.full((n,), row)
-    earlier = mini_weights.earlier(model) if weight != 1 else None
+    solver, rows = model.solver(int(steps)), torch.full((n,), row)
+    earlier = mini_weights.earlier(model) if autoguidance != 1 else None
     for t in solver.timesteps:
         clean = model.predict(noise, t.expand(n), rows)
         if earlier:
             worse = earlier.predict(noise, t.expand(n), rows)
-            clean = worse + weight * (clean - worse)
+            clean = worse + autoguidance * (clean - worse)
         noise = solver.step(clean, t, noise).prev_sample
     return model.decode(noise)
 
@@ -192,7 +192,7 @@ def sampled(name: str, values: list[float], backbone: str, folder: Path) -> None
         for value in values:
             if name == "shift":
                 mini128.SHIFT = value
-            how = {"autoguidance": {"weight": value}, "steps": {"steps": int(value)}}.get(name, {})
+            how = {} if name == "shift" else {name: value}
             images = paint(model, mini.condition(domain), 64, 1, **how)
             kid, spread = measures.kid(_embedded(images), judged, 0)
             measured = {"kid": kid, "spread": spread, "fine": detail(images) / fine}
