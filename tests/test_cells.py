@@ -241,3 +241,25 @@ def test_resnet_cells(task):
         and all(np.isfinite(r["pr_auc"]) for r in rows)
         and rows[0]["classifier"] == "resnet18"
     )
+
+
+def test_cells_that_no_table_tells_apart_leave_the_old_table_as_it_is(task, tmp_path):
+    """As `--add` with another number of steps would bring them."""
+
+    def run_of(steps):
+        asked = {"arms": ["real"], "classifier": "resnet18", "init": "scratch"}
+        [row] = cells.run(task, settings(**asked, classifier_steps=steps))
+        thing = {"things": [f"cell/{row['cell']}"]}
+        return store.make("run", {"steps": steps}, lambda folder: thing)
+
+    first, second = run_of(1), run_of(2)
+    publish.tables([first], tmp_path)
+    before = {path: path.read_bytes() for path in (tmp_path / "tables").iterdir()}
+    key = store.manifest(first)["things"][0].split("/")[1]
+    with pytest.raises(StudyError, match="stays as it is.*have the same settings.*another --out"):
+        publish.tables([second], tmp_path, kept={key})
+    assert {path: path.read_bytes() for path in (tmp_path / "tables").iterdir()} == before
+    with pytest.raises(StudyError, match="have the same settings"):
+        publish.tables([first, second], tmp_path)
+    publish.tables([second], tmp_path, replace=True)
+    assert pd.read_csv(tmp_path / "tables" / "cells.csv")["cell"].tolist() != [key]

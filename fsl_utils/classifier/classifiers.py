@@ -18,6 +18,7 @@ class FineTuned(Classifier):
     title = "EfficientNet-Lite0, head first, then its last stages"
     embeds = True
     grows = True
+    stepped = True
 
     def why_not(self, arm) -> str:
         kept = arm.plain or arm.loss == "contrastive"
@@ -67,6 +68,7 @@ class Probe(OnProbeFeatures):
 class ResNet18(Classifier):
     name = "resnet18"
     title = "torchvision's ResNet-18, trained whole"
+    stepped = True
     inits = ("scratch", "imagenet")
     whole = "it has no second stage"
 

@@ -22,6 +22,7 @@ class Classifier:
     whole: ClassVar[str] = ""  # why its training cannot end on real images alone, if it cannot
     embeds: ClassVar[bool] = False  # whether it trains an embedding, which `contrastive` needs
     grows: ClassVar[bool] = False  # whether images can join in the course of its training
+    stepped: ClassVar[bool] = False  # whether `classifier_steps` says how long it is trained
     inits: ClassVar[tuple[str, ...]] = ("imagenet",)  # the weights that it can begin with
 
     def check(self, init: str) -> None:

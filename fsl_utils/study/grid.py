@@ -24,7 +24,7 @@ from fsl_utils.classifier import arms, classifiers
 from fsl_utils.data import domains, partitions
 from fsl_utils.data.datasets import registry
 from fsl_utils.generator import settings
-from fsl_utils.study import notebooks, yaml_file
+from fsl_utils.study import notebooks, untold, yaml_file
 
 REPORTED = 200  # images of a pool that notebook 05 looks at: enough for its figures, and quick
 CROSSED = (
@@ -119,6 +119,8 @@ def read(path: Path) -> tuple[str, list[dict]]:
     for number, entry in enumerate(entries, 1):
         with yaml_file.named(f"{path}: entry {number} of sweep"):
             runs += _crossed(entry)
+    with yaml_file.named(path):
+        untold.check(runs)
     return file.name, runs
 
 

@@ -67,8 +67,9 @@ def tables(
 
     kept: keys of cells and reports that stand in these tables and stay there. The same runs give
     the same bytes, but for the column train_seconds of cells.csv, which is a measurement. Returns
-    the cells. Raises StudyError where no run made a cell, or where others that stand in these
-    tables would be lost and `replace` does not say that they may.
+    the cells. Raises StudyError where no run made a cell, where others that stand in these tables
+    would be lost and `replace` does not say that they may, or where the new tables could not be
+    read: then the old ones stay as they are.
     """
     things = sorted({thing for folder in folders for thing in store.manifest(folder)["things"]})
     cell_keys, report_keys = (
@@ -88,19 +89,29 @@ def tables(
         before = found[found["cell"].isin(kept)], scores[scores["cell"].isin(kept)]
     if not cell_keys and before is None:
         raise StudyError("no cell is finished yet: there is nothing to publish")
-    _write_determinants(cell_keys, out / "tables", before)
-    table = cells.gather(cell_keys, out / "tables", before)
+    with tempfile.TemporaryDirectory() as made:
+        _write_determinants(cell_keys, out / "tables", Path(made), before)
+        table = cells.gather(cell_keys, Path(made), before)
+        try:
+            read_results(Path(made))
+        except StudyError as error:
+            raise StudyError(
+                f"{out / 'tables'} stays as it is, for with these cells it could not be read "
+                f"({str(error).removeprefix(made + '/')}): take another --out"
+            ) from error
+        for path in Path(made).iterdir():
+            store.write_whole(out / "tables" / path.name, functools.partial(shutil.copyfile, path))
     _write_pools(report_keys, out / "tables" / "pools.csv", kept)
     _copy_figures([thing for thing in things if thing.startswith("figure/")], out / "figures")
     return table
 
 
-def _write_determinants(keys: list[str], folder: Path, before: tuple | None) -> None:
+def _write_determinants(keys: list[str], old: Path, new: Path, before: tuple | None) -> None:
     texts = {key: determinants.of(store.root() / "cell" / key) for key in keys}
-    known = determinants.read(folder)
+    known = determinants.read(old)
     if texts or known:
         texts |= {key: known.get(key, "") for key in before[0]["cell"]} if before else {}
-        determinants.write(folder, texts)
+        determinants.write(new, texts)
 
 
 def _write_pools(keys: list[str], path: Path, kept: Set[str]) -> None:
