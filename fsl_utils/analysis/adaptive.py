@@ -11,11 +11,10 @@ import pandas as pd
 
 from fsl_utils import halving, metrics
 from fsl_utils.analysis import contrasts
-from fsl_utils.analysis.resampling import Resampled, resample
+from fsl_utils.analysis.resampling import REAL, Resampled, resample
 from fsl_utils.analysis.tables import Images, setting
 from fsl_utils.halving import RECIPES, REPLICATES, Key, Scores
 
-REAL = ("real", 0.0)
 FIXED = 4.0  # the ratio that is taken where nothing chooses
 FREE = "augment"
 RULES = {

@@ -3,9 +3,10 @@
 import pandas as pd
 
 from fsl_utils.analysis import contrasts, resampling
+from fsl_utils.analysis.resampling import REAL
 from fsl_utils.analysis.tables import split_studies
 
-REAL, LORA = ("real", 0.0), ("lora", 4.0)
+LORA = ("lora", 4.0)
 MORE = {LORA: 1, REAL: -1}  # 4x against the real shots alone
 
 # (claim, metric, weights): the claim says that the weighted sum is above zero.

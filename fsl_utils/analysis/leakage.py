@@ -2,10 +2,9 @@
 
 import pandas as pd
 
-from fsl_utils.analysis.resampling import interval, resample
+from fsl_utils.analysis.resampling import REAL, interval, resample
 from fsl_utils.analysis.tables import TASK_COLUMNS
 
-REAL = ("real", 0.0)
 APART = [name for name in TASK_COLUMNS if name != "protocol"]
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from fsl_utils import ROOT
 from fsl_utils.analysis import claims, contrasts
-from fsl_utils.analysis.resampling import resample
+from fsl_utils.analysis.resampling import REAL, resample
 from fsl_utils.analysis.tables import POOL_COLUMNS, TASK_COLUMNS, setting, split_studies
 
 REPORTED = ROOT / "results" / "paper_reported.csv"
@@ -20,7 +20,6 @@ ARMS = ("real", "lora", "synth_only")
 PAPER_VALUES = ("f1", "pr_auc", "recall")  # at .5
 VALUES = (*PAPER_VALUES, "f1_at_threshold")
 PAPER = "paper"
-REAL = ("real", 0.0)
 # What grids/paper_protocol.yaml asks: each stands in the table, run or not.
 ASKED = list(itertools.product(("image", "group"), ("resnet18", "finetuned")))
 # Claims of `claims` that part a threshold from a ranking.

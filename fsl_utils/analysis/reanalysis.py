@@ -6,7 +6,7 @@ import pandas as pd
 
 from fsl_utils import StudyError
 from fsl_utils.analysis import adaptive, contrasts, curves, ways
-from fsl_utils.analysis.resampling import Resampled, resample
+from fsl_utils.analysis.resampling import REAL, Resampled, resample
 from fsl_utils.analysis.tables import split_studies
 from fsl_utils.analysis.ways import Way
 
@@ -14,7 +14,7 @@ FIRST = "probe_first"  # the first study's probe, run again on the same pools as
 PUBLISHED = "published"  # the first study's own cells: the same probe, pools of that time
 TASK = ["domain", "rare_class", "protocol", "n_real"]
 RATIO = contrasts.PRIMARY[1]
-REAL, LORA = ("real", 0.0), ("lora", RATIO)
+LORA = ("lora", RATIO)
 # Mean scores of three classifiers: with synthetic images, and without.
 ENSEMBLES = {
     "ensemble": [REAL, LORA, ("synth_both", RATIO)],

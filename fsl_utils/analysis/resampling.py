@@ -24,6 +24,7 @@ REPLICATES = 1000  # of the groups
 RESAMPLES = 20_000  # of the draws, each with one of the replicates
 # How tables head p: draws share test images, so p speaks of these alone, the interval of others.
 P_LABELS = {"p": "p (same test images)", "p_holm": "p after Holm (same test images)"}
+REAL = ("real", 0.0)  # the shots alone, as (arm, ratio)
 # What costs nothing.
 CONTROLS = (
     *("duplicate", "real", "balanced", "focal", "augment", "calibrated", "real_base", "crt"),
