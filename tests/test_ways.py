@@ -105,6 +105,22 @@ def test_secondary_contrasts_are_of_one_classifier_and_weight():
     assert list(harmless["held"]) == list(harmless["low"] > ways.HARM)
 
 
+def test_where_only_the_shots_were_run_nothing_is_compared():
+    [study] = ways.studies(*simulated({REAL: 0.0})).values()
+    assert ways.added(study).empty
+    assert ways.against(study, next(iter(study.replicates))).empty
+
+
+def test_each_is_compared_with_the_shots_of_its_own_classifier():
+    [study] = ways.studies(*both_classifiers(whitened=1.0)).values()
+    added = ways.added(study)
+    ways_of = added["arm"].map(Way.of), added["control"].map(Way.of)
+    assert all(way.classifier == plain.classifier for way, plain in zip(*ways_of))
+    for _, rows in added.groupby("control"):
+        assert len(rows) == len(ARMS) - 1 and rows["difference"].is_monotonic_decreasing
+        assert rows["p_holm"].tolist() == contrasts.holm(rows["p"]).tolist()
+
+
 def test_an_ensemble_ranks_by_the_mean_rank_of_its_members():
     cells, scores = both_classifiers(draws=2)
     more, told = ways.with_ensembles(cells, scores)

@@ -229,7 +229,7 @@ def against(study: Resampled, control: Key) -> pd.DataFrame:
     """Every other way minus one: one family, the best first. It is large: ten draws show nothing in
     more than 25 contrasts."""
     rows = [_contrast(study, key, control) for key in study.replicates if key != control]
-    return _family(rows).sort_values("difference", ascending=False, ignore_index=True)
+    return _best_first(_family(rows))
 
 
 def added(study: Resampled) -> pd.DataFrame:
@@ -239,9 +239,15 @@ def added(study: Resampled) -> pd.DataFrame:
         plain = Way(Way.of(key[0]).classifier, "real").name, 0.0
         if key != plain:
             families.setdefault(plain, []).append(_contrast(study, key, plain))
-    table = pd.concat([pd.DataFrame(), *map(_family, families.values())], ignore_index=True)
-    by = ["control", "difference"]
-    return table.sort_values(by, ascending=[True, False], ignore_index=True)
+    by_control = [_best_first(_family(families[plain])) for plain in sorted(families)]
+    return pd.concat([pd.DataFrame(), *by_control], ignore_index=True)
+
+
+def _best_first(family: pd.DataFrame) -> pd.DataFrame:
+    """Empty where nothing was run beside the control."""
+    if family.empty:
+        return family
+    return family.sort_values("difference", ascending=False, ignore_index=True)
 
 
 def _family(rows: list[dict]) -> pd.DataFrame:

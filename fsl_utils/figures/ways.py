@@ -88,7 +88,7 @@ def figure(rows: pd.DataFrame) -> Figure:
         for n, part in parts
     ]
     shown, axes = style.small_multiples(
-        titles, 0.15 * len(labels) + 0.4, columns=2, sharex=True, sharey=True
+        titles, 0.05 * len(classifiers) * len(labels) + 0.4, columns=2, sharex=True, sharey=True
     )
     for axis, (_, part) in zip(axes, parts):
         axis.axvline(0, color="0.6", linewidth=0.8)
