@@ -27,7 +27,6 @@ LONGER = "results/mini/mini128_steps.csv"
 CHESTS = "results/searches/chestxray14_autoguidance_compared.csv"
 SHARPER = "results/autoguidance/compared.csv"
 TAKEN, SEARCHED = (f"results/searches/downstream_elpv_{end}.csv" for end in ("taken", "compared"))
-SEGMENTED = "results/segmentation/pv_cracks_compared.csv"
 SHARES, BESIDE = "results/rotation/shares.csv", "results/rotation/rivals.csv"
 ROTATED, FLATTERED = "results/rotation/gains.csv", "results/rotation/hindsight.csv"
 GATE = "results/searches/chestxray14_gate_compared.csv"
@@ -673,20 +672,36 @@ NUMBERS = [
     ),
     *(
         (
-            *("results/experiments.md", snippet, SEGMENTED),
+            *("results/experiments.md", snippet, f"results/segmentation/{domain}_compared.csv"),
             (f"measure == '{of}' and arm == '{name}' and minus == '{minus}'",),
             columns,
         )
-        for snippet, of, name, minus, columns in (
-            ("the shots | .506", "dice", "synthetic", "real", "first"),
-            ("| .506 | .795", "pixel_ap", "synthetic", "real", "first"),
-            ("the pool | -.011 [-.030, +.009]", "dice", "synthetic", "real", INTERVAL),
-            ("**-.022** [-.033, -.010]", "pixel_ap", "synthetic", "real", INTERVAL),
-            ("(free) | -.024 [-.052, +.001]", "dice", "drawn", "real", INTERVAL),
-            ("+.006 [-.008, +.018]", "pixel_ap", "drawn", "real", INTERVAL),
-            ("alone | **-.193** [-.260, -.140]", "dice", "synth_only", "real", INTERVAL),
-            ("**-.202** [-.247, -.163]", "pixel_ap", "synth_only", "real", INTERVAL),
-            ("drawn marks: -.028 [-.044, -.011]", "pixel_ap", "synthetic", "drawn", INTERVAL),
+        for domain, snippet, of, name, minus, columns in (
+            ("pv_cracks", "the shots | .506", "dice", "synthetic", "real", "first"),
+            ("pv_cracks", "| .506 | .795", "pixel_ap", "synthetic", "real", "first"),
+            ("pv_cracks", "the pool | -.011 [-.030, +.009]", "dice", "synthetic", "real", INTERVAL),
+            ("pv_cracks", "**-.022** [-.033, -.010]", "pixel_ap", "synthetic", "real", INTERVAL),
+            ("pv_cracks", "(free) | -.024 [-.052, +.001]", "dice", "drawn", "real", INTERVAL),
+            ("pv_cracks", "+.006 [-.008, +.018]", "pixel_ap", "drawn", "real", INTERVAL),
+            ("pv_cracks", "**-.193** [-.260, -.140]", "dice", "synth_only", "real", INTERVAL),
+            ("pv_cracks", "**-.202** [-.247, -.163]", "pixel_ap", "synth_only", "real", INTERVAL),
+            ("pv_cracks", "-.028 [-.044, -.011]", "pixel_ap", "synthetic", "drawn", INTERVAL),
+            ("magnetic_tile", "| .795 | .269", "dice", "synthetic", "real", "first"),
+            ("magnetic_tile", "| .269 | .460", "pixel_ap", "synthetic", "real", "first"),
+            ("magnetic_tile", "-.010 [-.041, +.021]", "dice", "synthetic", "real", INTERVAL),
+            ("magnetic_tile", "-.026 [-.053, +.002]", "pixel_ap", "synthetic", "real", INTERVAL),
+            ("magnetic_tile", "+.043 [+.003, +.095]", "dice", "drawn", "real", INTERVAL),
+            ("magnetic_tile", "-.009 [-.037, +.022]", "pixel_ap", "drawn", "real", INTERVAL),
+            ("magnetic_tile", "**-.181** [-.219, -.142]", "dice", "synth_only", "real", INTERVAL),
+            (
+                "magnetic_tile",
+                "**-.283** [-.348, -.227]",
+                "pixel_ap",
+                "synth_only",
+                "real",
+                INTERVAL,
+            ),
+            ("magnetic_tile", "-.053 [-.094, -.015]", "dice", "synthetic", "drawn", INTERVAL),
         )
     ),
     (
