@@ -53,7 +53,7 @@ REAL = "difference_real low_real high_real"
 DRAWS = f"{PROBE} and arm == 'real' and draw < 10 and {TILES}"
 
 
-def arm(name: str, ratio: int = 4) -> str:
+def arm(name: str, ratio: float = 4) -> str:
     return f"arm == '{name}' and ratio == {ratio}"
 
 
@@ -359,6 +359,8 @@ NUMBERS = [
             ("-.165 [-.271, +.048]", BY_GROUP, TUNED, "lora", 4),
             ("-.081 [-.142, -.035]", BY_IMAGE, TUNED, "lora", 20),
             ("-.244 [-.374, +.009]", BY_GROUP, TUNED, "lora", 20),
+            ("by image -.032 [-.068, -.004]", BY_IMAGE, TUNED, "lora", 0.5),
+            ("by tile -.058 [-.156, +.100]", BY_GROUP, TUNED, "lora", 0.5),
             ("-.240 [-.340, -.154]", BY_IMAGE, TUNED, "synth_only", 20),
             ("-.250 [-.370, -.061]", BY_GROUP, TUNED, "synth_only", 20),
             ("-.209 [-.300, -.131]", BY_IMAGE, TUNED, "base_synth", 20),
@@ -402,6 +404,30 @@ NUMBERS = [
     (
         *("results/experiments.md", "gives away +.078 [+.010, +.144]"),
         *("results/details/paper_leakage.csv", (XRAYS,), "gives_away low high"),
+    ),
+    *(
+        (
+            "results/experiments.md",
+            snippet,
+            SPLITS,
+            (split, TUNED, CRACK, arm("lora", ratio)),
+            "difference",
+        )
+        for snippet, split, ratio in (
+            ("-.052 at 2x", BY_IMAGE, 2),
+            ("-.081 at 20x", BY_IMAGE, 20),
+            (", -.096 and", BY_GROUP, 2),
+            ("and -.244.", BY_GROUP, 20),
+        )
+    ),
+    *(
+        ("results/experiments.md", snippet, TABLE, (BY_GROUP, TUNED, CRACK, arm(*key)), column)
+        for snippet, key, column in (
+            (".139 to", ("real", 0), "f1"),
+            ("to .283", ("lora", 0.5), "f1"),
+            ("from .480", ("real", 0), "pr_auc"),
+            ("to .421", ("lora", 0.5), "pr_auc"),
+        )
     ),
     *(
         ("results/experiments.md", snippet, TABLE, (BY_IMAGE, TUNED, CRACK, arm(*key)), "f1 recall")

@@ -122,3 +122,12 @@ def test_no_number_of_a_result_is_left_out(page):
     second = page == "results/study2/findings.md"
     known = {".05", ".5"} | ({".2", "-.02"} if second else set())
     assert set(re.findall(r"(?<![\w.])[+-]?\.\d+", prose)) <= known
+
+
+def test_tables_have_as_many_cells_as_the_page_says():
+    rows = re.findall(
+        r"^\| `(\w+)/` \|.*?([\d,]+) (?:of [\d,]+ )?cells", text("results/README.md"), re.M
+    )
+    told = {place: int(cells.replace(",", "")) for place, cells in rows}
+    assert len(told) > 6
+    assert told == {place: len(table(f"results/{place}/tables/cells.csv")) for place in told}
