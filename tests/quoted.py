@@ -135,10 +135,13 @@ NUMBERS = [
     *(
         ("README.md", *rest)
         for rest in (
-            ("probe by +.053 [+.009, +.090]", ADDED, (way("probe", "lora", 4, 0.2),), INTERVAL),
-            ("it by +.113 [+.038, +.205]", ADDED, (way("probe", "paste"),), INTERVAL),
+            ("adds +.053 [+.009, +.090]", ADDED, (way("probe", "lora", 4, 0.2),), INTERVAL),
+            ("probe, +.033 [-.007, +.067]", ADDED, (way("finetuned", "lora", 4, 0.2),), INTERVAL),
+            ("add +.113 [+.038, +.205]", ADDED, (way("probe", "paste"),), INTERVAL),
+            ("and +.054 [+.014, +.108]", ADDED, (way("finetuned", "paste"),), INTERVAL),
             ("(`whitened`) scores .900", ADDED, (way("whitened", "real_more"),), "control_level"),
             ("the probe .740", ADDED, (way("probe", "paste"),), "control_level"),
+            ("the net .833", ADDED, (way("finetuned", "paste"),), "control_level"),
             ("in hindsight, .815", HINDSIGHT, ("n_real == 20", TEN), "pr_auc"),
             ("changes it by -.001 [-.003, -.000]", CHOSEN, ("n_real == 20",), INTERVAL),
             ("free way by -.001 [-.003, +.001]", CHOSEN, ("n_real == 40",), INTERVAL),
@@ -192,6 +195,17 @@ NUMBERS = [
             ),
             ("+.021 [-.007, +.047]", ADDED, (way("probe", "lora", 4, 0.2, 40),), INTERVAL),
             ("+.045 [-.002, +.108]", ADDED, (way("probe", "paste", shots=40),), INTERVAL),
+            ("20 shots it scores .833", ADDED, (way("finetuned", "lora"),), "control_level"),
+            ("with 40 .885", ADDED, (way("finetuned", "lora", shots=40),), "control_level"),
+            ("`lora`: +.031 [-.016, +.072]", ADDED, (way("finetuned", "lora"),), INTERVAL),
+            ("+.033 [-.007, +.067]", ADDED, (way("finetuned", "lora", 4, 0.2),), INTERVAL),
+            ("+.054 [+.014, +.108]", ADDED, (way("finetuned", "paste"),), INTERVAL),
+            ("+.087 [+.037, +.158]", ADDED, (way("finetuned", "real_more"),), INTERVAL),
+            ("-.036 [-.114, -.001]", ADDED, (way("finetuned", "synth_both"),), INTERVAL),
+            ("-.075 [-.169, -.020]", ADDED, (way("finetuned", "synth_both", shots=40),), INTERVAL),
+            ("+.006 [-.033, +.029]", ADDED, (way("finetuned", "lora", shots=40),), INTERVAL),
+            ("+.017 [-.007, +.047]", ADDED, (way("finetuned", "paste", shots=40),), INTERVAL),
+            ("`paste`, scores .886", ADDED, (way("finetuned", "paste"),), "level"),
             ("-.013 [-.076, +.009]", SECOND, (common("whitened", 20),), INTERVAL),
             ("-.024 [-.095, -.003]", SECOND, (common("whitened", 40),), INTERVAL),
             ("+.041 [-.016, +.078]", SECOND, (common("probe", 20),), INTERVAL),
@@ -372,7 +386,13 @@ NUMBERS = [
         )
     ),
     *(
-        ("results/experiments.md", snippet, SPLITS, (XRAYS, split, arm(name, ratio)), INTERVAL)
+        (
+            "results/experiments.md",
+            snippet,
+            SPLITS,
+            (XRAYS, split, TUNED, arm(name, ratio)),
+            INTERVAL,
+        )
         for snippet, split, name, ratio in (
             ("`lora` at 4x -.023 [-.052, +.006]", BY_IMAGE, "lora", 4),
             ("at 20x -.061 [-.096, -.023]", BY_IMAGE, "lora", 20),
@@ -403,7 +423,7 @@ NUMBERS = [
     ),
     (
         *("results/experiments.md", "gives away +.078 [+.010, +.144]"),
-        *("results/details/paper_leakage.csv", (XRAYS,), "gives_away low high"),
+        *("results/details/paper_leakage.csv", (XRAYS, TUNED), "gives_away low high"),
     ),
     *(
         (
