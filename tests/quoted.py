@@ -75,9 +75,9 @@ def common(classifier: str, shots: int) -> str:
     return f"question == 'commons' and n_real == {shots} and control == '{classifier}|real_base|0|'"
 
 
-def pixels(classifier: str) -> str:
+def pixels(classifier: str, shots: int = 20) -> str:
     """The row of 128 pixels against 64."""
-    return f"question == 'pixels' and n_real == 20 and arm == '{classifier}|lora|0|mini128'"
+    return f"question == 'pixels' and n_real == {shots} and arm == '{classifier}|lora|0|mini128'"
 
 
 # Page, snippet, CSV, rows, columns: the last numbers of a snippet are the columns' means over rows.
@@ -221,6 +221,10 @@ NUMBERS = [
                 "level control_level",
             ),
             ("against .900", ADDED, (way("whitened", "real_more"),), "control_level"),
+            ("+.031 [+.012, +.070]", SECOND, (pixels("whitened", 40),), INTERVAL),
+            ("+.018 [-.018, +.050]", SECOND, (pixels("probe", 40),), INTERVAL),
+            ("shots, .881 and .850", SECOND, (pixels("whitened", 40),), "level control_level"),
+            ("against .922 at 40", ADDED, (way("whitened", "lora", shots=40),), "control_level"),
             ("gives `real` .815", HINDSIGHT, ("n_real == 20", TEN), "pr_auc"),
             ("20 shots and .875", HINDSIGHT, ("n_real == 40", TEN), "pr_auc"),
             ("in place of .835", HINDSIGHT, ("n_real == 40", "rule == 'log loss'"), "pr_auc"),
@@ -363,6 +367,7 @@ NUMBERS = [
             ("+.204 [+.105, +.291]", BY_IMAGE, RESNET, "duplicate", 4),
             ("-.049 [-.091, -.006]", BY_GROUP, RESNET, "duplicate", 4),
             ("-.344 [-.456, -.229]", BY_IMAGE, RESNET, "base_synth", 20),
+            ("-.119 [-.200, -.019]", BY_GROUP, RESNET, "base_synth", 20),
             ("+.123 [+.012, +.220]", BY_IMAGE, RESNET, "lora", 4),
             ("-.023 [-.063, +.087]", BY_GROUP, RESNET, "lora", 4),
             ("+.264 [+.150, +.358]", BY_IMAGE, RESNET, "lora", 20),
