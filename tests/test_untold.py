@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from fsl_utils import StudyError, params
-from fsl_utils.classifier import classifiers, plan
+from fsl_utils.classifier import cells, classifiers, plan
 from fsl_utils.study import grid, untold
 
 FILTERED = {
@@ -53,6 +53,11 @@ def test_every_parameter_is_told_untold_or_neutral():
     told = {*untold.TOLD, *untold.TOLD_OF_IMAGES}
     rest = {*untold.OF_TASKS, *OTHER, "preset"}
     assert told | rest | NEUTRAL == params.TABLE.keys()
+
+
+def test_what_is_told_are_the_columns_of_the_table():
+    told = {*untold.TOLD, *untold.TOLD_OF_IMAGES, "arm", "ratio"}
+    assert told == {*cells.KEY_COLUMNS, "evaluate_on"}
 
 
 @pytest.mark.parametrize("name", sorted(NEUTRAL & {"n_images", "measure", "pdf", "metric"}))

@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from fsl_utils.analysis import adaptive, contrasts
+from fsl_utils.analysis.resampling import REAL
 from fsl_utils.figures import style, table, words
 
 _AGAINST_FREE = "ensemble minus free ensemble"
@@ -96,11 +97,11 @@ def rules(rows: pd.DataFrame) -> table.Table:
 
 
 def _rule(row: dict) -> str:
-    return _ROW[row["arm"]] if row["control"] == adaptive.REAL[0] else _AGAINST_FREE
+    return _ROW[row["arm"]] if row["control"] == REAL[0] else _AGAINST_FREE
 
 
 def _cost(row: dict) -> str:
-    if row["control"] != adaptive.REAL[0]:
+    if row["control"] != REAL[0]:
         return ""
     cost = f"{row['cells_trained']:.1f}; {row['images_sampled']:.1f}"
     return f" ({table.number(row['worst'])}; {cost})"
@@ -108,7 +109,7 @@ def _cost(row: dict) -> str:
 
 def headline(rows: pd.DataFrame) -> str:
     """What `adaptive` gains and misses, and what an ensemble does. rows: of `adaptive.replay`."""
-    one = rows[rows["control"] == adaptive.REAL[0]]
+    one = rows[rows["control"] == REAL[0]]
     ours, mean = (one[one["arm"] == rule] for rule in ("adaptive", "ensemble"))
     return (
         f"`adaptive` changes {words.metric(rows.iloc[0])} by {_range(ours['difference'])} against "

@@ -97,7 +97,7 @@ def tables(
         except StudyError as error:
             raise StudyError(
                 f"{out / 'tables'} stays as it is, for with these cells it could not be read "
-                f"({str(error).removeprefix(made + '/')}): take another --out"
+                f"({str(error).replace(made + '/', '')}): take another --out"
             ) from error
         for path in Path(made).iterdir():
             store.write_whole(out / "tables" / path.name, functools.partial(shutil.copyfile, path))

@@ -9,7 +9,7 @@ OF_POOLS = ("strength", "guidance", "steps", "autoguidance")
 OF_ADAPTERS = ("preset", "diversity", "adapter_steps", "gate")
 OF_FILTERS = ("filter_steps",)
 OF_TRAINING = ("classifier_steps",)
-# Columns of cells.csv, as parameters.
+# Columns of cells.csv, as parameters; `cells`, which has them too, would import torch here.
 TOLD = (
     *("domain", "rare_class", "protocol", "image_size", "classifier_size", "classifier_channels"),
     *("n_real", "draw", "fold", "seed", "classifier", "init", "evaluate_on"),
@@ -29,7 +29,8 @@ def check(runs: list[dict]) -> None:
             row = (name, ratio, *(run[column] for column in told))
             rest = {column: run[column] for column in untold}
             before = seen.setdefault(row, rest)
-            for column in (column for column in untold if before[column] != rest[column]):
+            if before != rest:
+                column = next(column for column in untold if before[column] != rest[column])
                 raise StudyError(
                     f"{name} at {ratio:g}x of {run['domain']}, draw {run['draw']}, is there with "
                     f"{column} {shown(before[column])} and {shown(rest[column])}, which no column "
